@@ -1,0 +1,81 @@
+"""The label convention of outlier detectors, checked in one place."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.utils import column_or_1d
+
+
+def check_detection_labels(
+    y: ArrayLike, *, pos_label: Any = None, need_both: bool = True
+) -> NDArray[np.int64]:
+    """Return labels as +1 (good) and -1 (defect), or say what is wrong with them.
+
+    Parameters
+    ----------
+    y : array-like of shape (n,)
+        One label per image. +1 for good and -1 for a defect unless `pos_label` is given.
+    pos_label : int, bool or str, default=None
+        The label that marks a *defect* where `y` follows another convention, such as
+        ``pos_label=1`` for ``y`` in {0, 1} with 1 for a defect, or ``pos_label="bad"``.
+    need_both : bool, default=True
+        Whether at least one good and one defective image are required.
+
+    Returns
+    -------
+    ndarray of shape (n,), dtype int64
+        +1 for good, -1 for a defect.
+
+    Raises
+    ------
+    ValueError
+        If the labels follow another convention and `pos_label` is not given, if there are
+        more than two labels or none, or if a class is missing although both are needed.
+
+    Examples
+    --------
+    >>> from sklearn_ncae._labels import check_detection_labels
+    >>> check_detection_labels([0, 0, 1], pos_label=1)
+    array([ 1,  1, -1])
+    """
+    labels = column_or_1d(np.asarray(y))
+    if labels.size == 0:
+        raise ValueError("y has no labels; give one label per image, +1 for good, -1 for a defect.")
+    found = sorted({_plain(label) for label in labels.tolist()}, key=str)
+    shown = ", ".join(map(repr, found[:5])) + (", ..." if len(found) > 5 else "")
+
+    if pos_label is None:
+        # bool is refused although True == 1: whether True means good cannot be guessed.
+        if labels.dtype == bool or not set(found) <= {1, -1}:
+            hint = (
+                "pass pos_label=1 if 1 marks a defect, or pos_label=0 if 0 does"
+                if set(found) <= {0, 1}
+                else "pass pos_label=<the label that marks a defect>"
+            )
+            raise ValueError(
+                f"y holds the labels {{{shown}}}, but outlier detectors use +1 for good and -1 for "
+                f"a defect. Either convert y, or {hint}."
+            )
+        defect = labels.astype(np.float64) == -1
+    else:
+        if len(found) > 2 or (len(found) == 2 and _plain(pos_label) not in found):
+            raise ValueError(
+                f"With pos_label={pos_label!r}, y must hold this label for defects and one other "
+                f"for good images, but it holds {{{shown}}}. Merge or rename labels first."
+            )
+        defect = np.array([_plain(label) == _plain(pos_label) for label in labels.tolist()])
+
+    if need_both and (defect.all() or not defect.any()):
+        missing, present = ("good", "defects") if defect.all() else ("defective", "good")
+        raise ValueError(
+            f"y has no {missing} images: all {defect.size} labels are {found[0]!r} "
+            f"({present}). Both good images and defects are needed here."
+        )
+    return np.where(defect, -1, 1).astype(np.int64)
+
+
+def _plain(label: Any) -> Any:
+    """Return a label that prints and compares as the user wrote it (a float 1.0 as 1)."""
+    label = label.item() if isinstance(label, np.generic) else label
+    return int(label) if isinstance(label, float) and label.is_integer() else label
