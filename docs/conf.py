@@ -1,0 +1,48 @@
+"""Sphinx configuration."""
+
+import os
+from importlib.metadata import version as installed_version
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+project = "sklearn-ncae"
+author = "The sklearn-ncae developers"
+copyright = "2026, the sklearn-ncae developers"
+version = release = installed_version("sklearn-ncae")
+
+extensions = [
+    "myst_parser",
+    "numpydoc",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.mathjax",
+]
+templates_path = ["_templates"]
+exclude_patterns = ["_build", "_templates", "examples", "sg_execution_times.rst"]
+# Lists of pages are globs, so that a new page needs no entry; a glob may be empty.
+suppress_warnings = ["toc.empty_glob"]
+
+# One page per module with everything public in it; numpydoc's own list of members would repeat it.
+autosummary_generate = True
+autodoc_default_options = {"members": True, "show-inheritance": True}
+autodoc_typehints = "none"
+numpydoc_show_class_members = False
+
+myst_enable_extensions = ["dollarmath"]
+myst_heading_anchors = 3
+
+# The gallery appears with its first example.
+if any(Path(__file__).parent.glob("examples/plot_*.py")):
+    extensions.append("sphinx_gallery.gen_gallery")
+    sphinx_gallery_conf = {
+        "examples_dirs": "examples",
+        "gallery_dirs": "gallery",
+        "download_all_examples": False,
+        "show_memory": False,
+    }
+
+html_theme = "pydata_sphinx_theme"
+html_title = "sklearn-ncae"
+html_theme_options = {"show_prev_next": False, "secondary_sidebar_items": ["page-toc"]}
