@@ -49,9 +49,7 @@ def test_equals_the_literal_recipe(shape, channels, filters, strides, dilation, 
         dilation = (1, 1)  # no Keras backend takes both
     rng = np.random.default_rng(seed)
     images = rng.normal(size=(2, *shape, channels))
-    layer = random_layer(
-        rng, channels, filters=filters, strides=strides, dilation_rate=dilation
-    )
+    layer = random_layer(rng, channels, filters=filters, strides=strides, dilation_rate=dilation)
     expected = reference(
         images,
         ops.convert_to_numpy(layer.kernel).astype(float),
@@ -110,16 +108,19 @@ def centre_sensitivity(dilations):
 
     The layers are linear, so this is the Jacobian's centre entry without a rounding of its own.
     """
-    size, layers = 41, [
-        NeighborConv2D(
-            3,
-            dilation_rate=d,
-            activation=None,
-            use_bias=False,
-            kernel_initializer=keras.initializers.GlorotUniform(seed=d),
-        )
-        for d in dilations
-    ]
+    size, layers = (
+        41,
+        [
+            NeighborConv2D(
+                3,
+                dilation_rate=d,
+                activation=None,
+                use_bias=False,
+                kernel_initializer=keras.initializers.GlorotUniform(seed=d),
+            )
+            for d in dilations
+        ],
+    )
     x = np.zeros((1, size, size, 1), "float32")
     x[0, size // 2, size // 2] = 1
     for layer in layers:
@@ -180,9 +181,7 @@ def test_mixed_precision():
     outputs = layer(x)
     assert keras.backend.standardize_dtype(outputs.dtype) == "float16"
     assert keras.backend.standardize_dtype(layer.kernel.dtype) == "float32"
-    expected = reference(
-        x, ops.convert_to_numpy(layer.kernel), ops.convert_to_numpy(layer.bias)
-    )
+    expected = reference(x, ops.convert_to_numpy(layer.kernel), ops.convert_to_numpy(layer.bias))
     np.testing.assert_allclose(ops.convert_to_numpy(outputs), expected, rtol=0.01, atol=0.01)
 
 
