@@ -1,0 +1,308 @@
+"""What an image is here: reading image files into arrays."""
+
+import os
+from numbers import Integral
+from typing import Any, ClassVar, Self
+
+import joblib
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
+from sklearn.utils import Tags
+from sklearn.utils._param_validation import StrOptions, validate_params
+
+from sklearn_ncae._optional import import_extra
+
+_FULL_SCALE = {"uint8": 255, "uint16": 65535, "float32": 1}
+
+_READING: dict[str, list[Any]] = {
+    "size": [tuple, list, None],
+    "mode": [StrOptions({"gray", "color"})],
+    "dtype": [StrOptions(set(_FULL_SCALE))],
+}
+
+
+@validate_params({"path": [str, os.PathLike], **_READING}, prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
+def read_image(
+    path: str | os.PathLike[str],
+    *,
+    size: tuple[int, int] | None = None,
+    mode: str = "gray",
+    dtype: str = "uint8",
+) -> NDArray[Any]:
+    """Read one image file.
+
+    Parameters
+    ----------
+    path : str or os.PathLike
+        The file, in any format that Pillow reads.
+    size : tuple of (int, int), default=None
+        Height and width of the result in pixels. The image is averaged over the area of each new
+        pixel; its aspect ratio is not kept. `None` leaves the size of the file.
+    mode : {"gray", "color"}, default="gray"
+        One channel (luminance), or three (red, green, blue).
+    dtype : {"uint8", "uint16", "float32"}, default="uint8"
+        Type of the result. Black to white is 0 to 255, 0 to 65535, or 0.0 to 1.0, whichever depth
+        the file has.
+
+    Returns
+    -------
+    ndarray of shape (height, width) or (height, width, 3)
+        The upright image: an EXIF orientation is applied.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    OSError
+        If the file cannot be read as an image; the message names it.
+    ValueError
+        If a parameter is out of range, or the file holds 32-bit pixels, which have no known scale.
+
+    See Also
+    --------
+    ImageLoader : The same for many files, as a transformer.
+
+    Notes
+    -----
+    Transparency is ignored. Grayscale files of 16 bits (PNG, TIFF, PGM) keep their precision with
+    ``dtype="uint16"`` and ``"float32"``; Pillow reads 16-bit colour files as 8-bit ones. A camera
+    of 10 or 12 bits that leaves the upper bits of a 16-bit file empty gives dark images: the
+    scale is that of the file, never that of the single image, so that images stay comparable.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from PIL import Image
+    >>> from sklearn_ncae.images import read_image
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "part.png"
+    ...     Image.new("L", (6, 4), color=51).save(path)
+    ...     image = read_image(path, size=(2, 3), dtype="float32")
+    >>> image.shape, round(float(image[0, 0]), 3)
+    ((2, 3), 0.2)
+    """
+    return _decode(path, _check_size(size), mode, dtype)
+
+
+class ImageLoader(TransformerMixin, BaseEstimator):  # type: ignore[misc]
+    """Read image files into one array.
+
+    A first step for a pipeline that starts from file paths, so that cross-validation splits a
+    short list of paths instead of the images. Nothing is learned: `fit` only checks.
+
+    Parameters
+    ----------
+    size : tuple of (int, int), default=None
+        Height and width of the result in pixels. Images are averaged over the area of each new
+        pixel; their aspect ratio is not kept. With `None` all files must have one size.
+    mode : {"gray", "color"}, default="gray"
+        One channel (luminance), or three (red, green, blue).
+    dtype : {"uint8", "uint16", "float32"}, default="uint8"
+        Type of the result. Black to white is 0 to 255, 0 to 65535, or 0.0 to 1.0, whichever depth
+        a file has.
+    n_jobs : int, default=None
+        Number of threads that decode. `None` means 1 unless in a
+        :obj:`joblib.parallel_config` context, -1 means one per processor.
+
+    See Also
+    --------
+    read_image : Reads one file, and states how depths and colours are converted.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from PIL import Image
+    >>> from sklearn_ncae.images import ImageLoader
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     paths = [Path(folder) / f"part_{i}.png" for i in range(3)]
+    ...     for path in paths:
+    ...         Image.new("L", (64, 48), color=128).save(path)
+    ...     images = ImageLoader(size=(24, 32)).fit_transform(paths)
+    >>> images.shape, images.dtype
+    ((3, 24, 32), dtype('uint8'))
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **_READING,
+        "n_jobs": [Integral, None],
+    }
+
+    def __init__(
+        self,
+        *,
+        size: tuple[int, int] | None = None,
+        mode: str = "gray",
+        dtype: str = "uint8",
+        n_jobs: int | None = None,
+    ) -> None:
+        self.size = size
+        self.mode = mode
+        self.dtype = dtype
+        self.n_jobs = n_jobs
+
+    @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
+    def fit(self, X: ArrayLike, y: object = None) -> Self:
+        """Check the parameters and that `X` holds paths; no file is opened.
+
+        Parameters
+        ----------
+        X : array-like of str or os.PathLike, of shape (n_images,) or (n_images, 1)
+            Paths of image files.
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        ImageLoader
+            This transformer.
+
+        Raises
+        ------
+        TypeError
+            If `X` holds something else than paths.
+        ValueError
+            If `X` is empty or has several columns, or a parameter is out of range.
+        """
+        _check_size(self.size)
+        _check_paths(X)
+        return self
+
+    def transform(self, X: ArrayLike) -> NDArray[Any]:
+        """Read the files.
+
+        Parameters
+        ----------
+        X : array-like of str or os.PathLike, of shape (n_images,) or (n_images, 1)
+            Paths of image files.
+
+        Returns
+        -------
+        ndarray of shape (n_images, height, width) or (n_images, height, width, 3)
+            The images in the order of `X`, of type `dtype`.
+
+        Raises
+        ------
+        TypeError
+            If `X` holds something else than paths.
+        ValueError
+            If `X` is empty or has several columns, a parameter is out of range, or `size` is
+            `None` and the files differ in size.
+        FileNotFoundError
+            If a file is missing.
+        OSError
+            If a file cannot be read as an image; the message names it.
+        """
+        self._validate_params()  # a stateless transformer may be used without fit
+        size = _check_size(self.size)
+        paths = _check_paths(X)
+        # Threads, because Pillow releases the interpreter lock while it decodes. A generator,
+        # because a list of images and their stack would be in memory together.
+        decoded = joblib.Parallel(n_jobs=self.n_jobs, prefer="threads", return_as="generator")(
+            joblib.delayed(_decode)(path, size, self.mode, self.dtype) for path in paths
+        )
+        first = next(decoded)
+        images = np.empty((len(paths), *first.shape), dtype=self.dtype)
+        images[0] = first
+        for i, image in enumerate(decoded, start=1):
+            if image.shape != first.shape:
+                decoded.close()
+                raise ValueError(
+                    f"The images differ in size: {paths[0]} has (height, width) "
+                    f"{first.shape[:2]}, {paths[i]} has {image.shape[:2]}. Set size=(height, "
+                    "width) to bring all of them to one size."
+                )
+            images[i] = image
+        return images
+
+    def __sklearn_tags__(self) -> Tags:
+        """Tell scikit-learn that the input is paths and that `fit` is not needed."""
+        tags = super().__sklearn_tags__()
+        tags.requires_fit = False
+        tags.input_tags.one_d_array = True
+        tags.input_tags.two_d_array = False
+        tags.input_tags.string = True
+        tags.transformer_tags.preserves_dtype = []
+        return tags
+
+
+def _decode(
+    path: str | os.PathLike[str], size: tuple[int, int] | None, mode: str, dtype: str
+) -> NDArray[Any]:
+    """Read one file; the arguments have been checked."""
+    pil = import_extra("PIL.Image", "images")
+    pil_ops = import_extra("PIL.ImageOps", "images")
+    try:
+        with pil.open(path) as file:
+            file_format = file.format
+            image = pil_ops.exif_transpose(file)  # this decodes, so all of the file is read
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"There is no image file {os.fspath(path)!r}.") from error
+    except MemoryError:
+        raise
+    except Exception as error:  # damaged files raise nearly anything in Pillow's decoders
+        raise OSError(
+            f"Cannot read {os.fspath(path)!r} as an image; it is damaged or of an unknown format "
+            f"({type(error).__name__}: {error})."
+        ) from error
+
+    # 16-bit grayscale is "I;16", "I;16B", ... and, for some formats, Pillow's 32-bit mode "I".
+    deep = image.mode.startswith("I;16") or (image.mode == "I" and file_format in {"PNG", "PPM"})
+    if image.mode in {"I", "F"} and not deep:
+        raise ValueError(
+            f"{os.fspath(path)!r} has 32-bit pixels (Pillow mode {image.mode!r}), of which black "
+            "and white are unknown. Save it with 8 or 16 bits."
+        )
+    if deep:
+        bands = [pil.fromarray(np.asarray(image).astype(np.float32))]
+    else:
+        image = image.convert("L" if mode == "gray" else "RGB")
+        # Averages rounded to 8 bits are all that uint8 needs, and several times faster.
+        bands = [image] if dtype == "uint8" else [band.convert("F") for band in image.split()]
+    if size is not None:
+        height, width = size
+        bands = [band.resize((width, height), pil.Resampling.BOX) for band in bands]
+
+    pixels = np.asarray(bands[0]) if len(bands) == 1 else np.stack(bands, axis=-1)
+    if pixels.dtype != np.uint8:
+        pixels = pixels * np.float32(_FULL_SCALE[dtype] / (65535 if deep else 255))
+        if dtype != "float32":
+            pixels = np.rint(pixels)
+    if deep and mode == "color":
+        pixels = np.repeat(pixels[..., np.newaxis], 3, axis=-1)
+    return pixels.astype(dtype, copy=False)
+
+
+def _check_size(size: object) -> tuple[int, int] | None:
+    """Return (height, width) as integers, or None."""
+    if size is None:
+        return None
+    values = list(size) if isinstance(size, list | tuple) else []
+    if len(values) != 2 or not all(isinstance(v, Integral) and int(v) >= 1 for v in values):
+        raise ValueError(
+            f"size must be None or (height, width), two integers of at least 1; got {size!r}."
+        )
+    return int(values[0]), int(values[1])
+
+
+def _check_paths(X: Any) -> list[str]:
+    """Return the paths of an array-like as strings."""
+    accepted = "a list, 1-D array or single column of paths (str or os.PathLike)"
+    if isinstance(X, str | bytes | os.PathLike):
+        raise TypeError(f"X must be {accepted}; got the single path {X!r}. Pass [path].")
+    array = np.asarray(X, dtype=object)
+    if array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]
+    if array.ndim > 0 and array.size == 0:
+        raise ValueError(f"X must be {accepted}, of at least one image; got none.")
+    for path in array.flat:
+        if not isinstance(path, str | os.PathLike):
+            raise TypeError(
+                f"X must be {accepted}; got {type(path).__name__} values in an array of shape "
+                f"{array.shape}. Images that are already arrays need no ImageLoader."
+            )
+    if array.ndim != 1:
+        raise ValueError(f"X must be {accepted}; got an array of paths of shape {array.shape}.")
+    return [os.fspath(path) for path in array]
