@@ -1,0 +1,141 @@
+"""A detector so simple that every other one has to beat it."""
+
+from collections.abc import Iterable
+from numbers import Real
+from os import PathLike
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, OutlierMixin, _fit_context
+from sklearn.utils._param_validation import Interval
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from sklearn_ncae.images import read_image
+
+
+class MeanBrightnessDetector(OutlierMixin, BaseEstimator):
+    """Outlier detector that knows one number per image: its mean brightness.
+
+    An image is the more abnormal, the further its mean brightness lies from the median of the
+    training images, in either direction. A detector that does not beat this has learned nothing
+    about defects; on some published data it comes far all the same.
+
+    Parameters
+    ----------
+    contamination : float in [0, 0.5], default=0.05
+        Share of the training images that ``predict`` takes for outliers.
+
+    Attributes
+    ----------
+    center_ : float
+        Median brightness of the training images.
+    offset_ : float
+        Images with ``score_samples`` below it are outliers.
+    n_features_in_ : int
+        Number of pixel values per image. Absent after fitting file paths, whose images may differ
+        in size.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_ncae.baselines import MeanBrightnessDetector
+    >>> good = np.full((20, 8, 8), 100, dtype=np.uint8)
+    >>> detector = MeanBrightnessDetector().fit(good)
+    >>> detector.predict(np.stack([good[0], good[0] + 50]))
+    array([ 1, -1])
+    """
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        "contamination": [Interval(Real, 0, 0.5, closed="both")],
+    }
+
+    def __init__(self, *, contamination: float = 0.05) -> None:
+        self.contamination = contamination
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X: ArrayLike, y: Any = None) -> Self:
+        """Learn the median brightness and the threshold.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, h, w), (n, h, w, c) or (n, n_features), or n file paths
+            Images of any real dtype. Files are read one by one, as gray images from 0.0 (black)
+            to 1.0 (white), which needs Pillow.
+        y : Ignored
+            Present by convention.
+
+        Returns
+        -------
+        self
+        """
+        brightness = self._brightness(X, reset=True)
+        self.center_ = float(np.median(brightness))
+        self.offset_ = float(np.quantile(self._score(brightness), self.contamination))
+        return self
+
+    def score_samples(self, X: ArrayLike) -> NDArray[np.float64]:
+        """Return minus the distance of each image's brightness from the training median.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, h, w), (n, h, w, c) or (n, n_features), or n file paths
+            Images in the units of the training images.
+
+        Returns
+        -------
+        ndarray of shape (n,), dtype float64
+            At most 0; the lower, the more abnormal.
+        """
+        check_is_fitted(self)
+        return self._score(self._brightness(X, reset=False))
+
+    def decision_function(self, X: ArrayLike) -> NDArray[np.float64]:
+        """Return ``score_samples(X) - offset_``: negative for outliers.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, h, w), (n, h, w, c) or (n, n_features), or n file paths
+            Images in the units of the training images.
+
+        Returns
+        -------
+        ndarray of shape (n,), dtype float64
+        """
+        scores = self.score_samples(X)
+        return np.asarray(scores - self.offset_)
+
+    def predict(self, X: ArrayLike) -> NDArray[np.int64]:
+        """Return +1 for inliers and -1 for outliers.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, h, w), (n, h, w, c) or (n, n_features), or n file paths
+            Images in the units of the training images.
+
+        Returns
+        -------
+        ndarray of shape (n,), dtype int64
+        """
+        return np.where(self.decision_function(X) >= 0, 1, -1)
+
+    def _score(self, brightness: NDArray[np.float64]) -> NDArray[np.float64]:
+        return -np.abs(brightness - self.center_)
+
+    def _brightness(self, X: Any, *, reset: bool) -> NDArray[np.float64]:
+        if _holds_paths(X):
+            # float32 is black to white whatever the depth of the file, and files differ in size.
+            images = (read_image(path, dtype="float32") for path in X)
+            return np.array([image.mean(dtype=np.float64) for image in images])
+        if np.ndim(X) > 2:
+            # n_features_in_ then counts pixel values, not rows of pixels.
+            X = np.asarray(X)
+            X = X.reshape(len(X), -1)
+        pixels = validate_data(self, X, reset=reset)
+        return np.asarray(pixels.mean(axis=1, dtype=np.float64))
+
+
+def _holds_paths(X: Any) -> bool:
+    # A list, an array or a pandas Series; iterating a DataFrame would give its column names.
+    one_dimensional = isinstance(X, Iterable) and getattr(X, "ndim", 1) == 1
+    return one_dimensional and isinstance(next(iter(X), None), (str, PathLike))
