@@ -1,0 +1,174 @@
+"""From labels and out-of-fold scores to the threshold of a detector.
+
+Throughout, an image is reported as a defect if its score is below the threshold.
+"""
+
+import inspect
+import math
+import warnings
+from collections.abc import Callable, Mapping
+from numbers import Real
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import get_scorer
+
+DEFAULT_RATE = 0.05
+
+Metric = Callable[[NDArray[Any], NDArray[Any]], float]
+
+
+def check_costs(costs: Mapping[str, float]) -> None:
+    """Raise ValueError if `costs` lacks a key, has an unknown one, or a value out of range."""
+    required, allowed = {"missed_defect", "false_alarm"}, {"defect_rate"}
+    numbers = all(isinstance(value, Real) and value >= 0 for value in costs.values())
+    if not required <= set(costs) <= required | allowed or not numbers:
+        raise ValueError(
+            "costs must be a dict with the keys 'missed_defect' and 'false_alarm', and optionally "
+            "'defect_rate', each a number >= 0 (such as {'missed_defect': 500, 'false_alarm': "
+            f"20}}); got {dict(costs)!r}."
+        )
+    if costs.get("defect_rate", 0) > 1:
+        raise ValueError(
+            "costs['defect_rate'] is the share of defects in production, between 0 and 1; got "
+            f"{costs['defect_rate']!r}."
+        )
+
+
+def cost_metric(costs: Mapping[str, float]) -> Metric:
+    """Return minus the mean cost per image as a function of labels and predictions."""
+
+    def negative_cost(labels: NDArray[Any], predictions: NDArray[Any]) -> float:
+        share = costs.get("defect_rate", np.mean(labels == -1))
+        missed = np.mean(predictions[labels == -1] == 1)
+        false_alarms = np.mean(predictions[labels == 1] == -1)
+        cost = share * costs["missed_defect"] * missed
+        return -float(cost + (1 - share) * costs["false_alarm"] * false_alarms)
+
+    return negative_cost
+
+
+def scorer_metric(scoring: Any) -> Metric:
+    """Return a scorer as a function of labels and predictions in {+1, -1}, greater is better."""
+    scorer = get_scorer(scoring)
+    if not hasattr(scorer, "_score_func"):
+        raise TypeError(
+            "scoring must be a scorer name or made by sklearn.metrics.make_scorer; wrap a "
+            f"function metric(y_true, y_pred) in make_scorer. Got {scoring!r}."
+        )
+    if scorer._response_method != "predict":
+        raise ValueError(
+            f"scoring={scoring!r} is computed from scores, so it is the same for every "
+            "threshold. Use a metric of predictions such as 'f1' or 'balanced_accuracy'."
+        )
+    kwargs = dict(scorer._kwargs)
+    known = inspect.signature(scorer._score_func).parameters
+    if "pos_label" in known and kwargs.get("average", "binary") == "binary":
+        kwargs.setdefault("pos_label", -1)
+    if "zero_division" in known:
+        # Candidates that report nothing would warn of an undefined precision.
+        kwargs.setdefault("zero_division", 0.0)
+    return lambda labels, predictions: float(
+        scorer._sign * scorer._score_func(labels, predictions, **kwargs)
+    )
+
+
+def candidate_thresholds(
+    scores: NDArray[np.float64], labels: NDArray[np.int64], limit: int
+) -> NDArray[np.float64]:
+    """Return at most `limit` thresholds, from "report nothing" to "report everything"."""
+    distinct, inverse = np.unique(scores, return_inverse=True)
+    candidates = np.concatenate(
+        [distinct[:1], _midpoints(distinct), [np.nextafter(distinct[-1], np.inf)]]
+    )
+    if candidates.size <= limit:
+        return candidates
+    share = np.where(labels == 1, 1 / np.sum(labels == 1), 1 / max(np.sum(labels == -1), 1))
+    below = np.concatenate([[0.0], np.cumsum(np.bincount(inverse, weights=share))])
+    # Wanted levels stay below the end because the cumulated weights carry rounding errors.
+    wanted = np.linspace(0, below[-1], limit)
+    return candidates[np.unique(np.searchsorted(below, wanted))]
+
+
+def check_fold_labels(fold_labels: list[NDArray[np.int64]]) -> None:
+    """Raise ValueError if a fold lacks good images or defects."""
+    for fold, labels in enumerate(fold_labels):
+        if np.unique(labels).size < 2:
+            missing = "defect" if (labels == 1).all() else "good image"
+            raise ValueError(
+                f"Fold {fold} has no {missing} to score the thresholds with. Use a stratified "
+                "splitter, and not more folds than there are defects (or groups with defects)."
+            )
+
+
+def mean_over_folds(
+    metric: Metric,
+    fold_labels: list[NDArray[np.int64]],
+    fold_scores: list[NDArray[np.float64]],
+    candidates: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """Return the metric of each candidate threshold, averaged over the folds."""
+    mean = np.zeros(candidates.size)
+    for labels, scores in zip(fold_labels, fold_scores, strict=True):
+        # Thresholds between the same two scores predict the same: one call serves them all.
+        reported = np.searchsorted(np.sort(scores), candidates)
+        _, first, inverse = np.unique(reported, return_index=True, return_inverse=True)
+        values = [metric(labels, np.where(scores >= candidates[i], 1, -1)) for i in first]
+        mean += np.asarray(values, dtype=np.float64)[inverse]
+    mean /= len(fold_labels)
+    if not np.isfinite(mean).all():
+        raise ValueError("The scoring metric gave nan or infinity for some thresholds.")
+    return mean
+
+
+def rate_for_promise(rate: float | None, n_images: int, kind: str) -> float:
+    """Return the share of images allowed on the wrong side, or say that n are too few for it.
+
+    None asks for the default, which gives way to what `n_images` can promise.
+    """
+    smallest = 1 / (n_images + 1)
+    if rate is None:
+        if smallest > DEFAULT_RATE + 1e-9:
+            warnings.warn(
+                f"{n_images} {kind} cannot promise the default rate of {DEFAULT_RATE:g}, which "
+                f"takes {_images_needed(DEFAULT_RATE)}. The threshold is for {smallest:.3g}, the "
+                "smallest rate they can promise.",
+                UserWarning,
+                stacklevel=6,
+            )
+        return max(DEFAULT_RATE, smallest)
+    if rate < smallest - 1e-9:
+        raise ValueError(
+            f"{n_images} {kind} cannot promise a rate of at most {rate:.3g}: at least "
+            f"{_images_needed(rate)} are needed. With {n_images}, the smallest rate that can be "
+            f"promised is 1 / (n + 1) = {smallest:.3g}."
+        )
+    return rate
+
+
+def promised_count(rate: float, n_images: int, n_scores: int) -> int:
+    """Return k such that the k-th most extreme of `n_scores` scores keeps the promised rate.
+
+    Repeated splits give several scores per image, `n_scores` > `n_images`; the finite-sample
+    correction counts each image once.
+    """
+    return min(math.floor(rate * (n_images + 1) * n_scores / n_images + 1e-9), n_scores)
+
+
+def just_above(score: float, scores: NDArray[np.float64]) -> float:
+    """Return the threshold halfway between `score` and the next larger one of `scores`."""
+    larger = np.append(scores[scores > score], np.inf).min()
+    return float(_midpoints(np.array([score, larger]))[0])
+
+
+def _midpoints(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return a threshold between each two neighbours of sorted distinct values."""
+    low, high = values[:-1], values[1:]
+    middle = low + (high - low) / 2
+    # Between neighbouring floats, and below infinity, there is no middle.
+    return np.where((middle > low) & np.isfinite(middle), middle, np.nextafter(low, np.inf))
+
+
+def _images_needed(rate: float) -> int:
+    return math.ceil(1 / rate - 1e-9) - 1
