@@ -21,8 +21,6 @@ extensions = [
 ]
 templates_path = ["_templates"]
 exclude_patterns = ["_build", "_templates", "examples", "sg_execution_times.rst"]
-# Lists of pages are globs, so that a new page needs no entry; a glob may be empty.
-suppress_warnings = ["toc.empty_glob"]
 
 # One page per module with everything public in it; numpydoc's own list of members would repeat it.
 autosummary_generate = True
