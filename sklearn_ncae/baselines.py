@@ -23,7 +23,7 @@ class MeanBrightnessDetector(OutlierMixin, BaseEstimator):
 
     Parameters
     ----------
-    contamination : float in [0, 0.5], default=0.05
+    contamination : float in (0, 0.5], default=0.05
         Share of the training images that ``predict`` takes for outliers.
 
     Attributes
@@ -47,7 +47,7 @@ class MeanBrightnessDetector(OutlierMixin, BaseEstimator):
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
-        "contamination": [Interval(Real, 0, 0.5, closed="both")],
+        "contamination": [Interval(Real, 0, 0.5, closed="right")],
     }
 
     def __init__(self, *, contamination: float = 0.05) -> None:
@@ -60,8 +60,8 @@ class MeanBrightnessDetector(OutlierMixin, BaseEstimator):
         Parameters
         ----------
         X : array-like of shape (n, h, w), (n, h, w, c) or (n, n_features), or n file paths
-            Images of any real dtype. Files are read one by one, as gray images from 0.0 (black)
-            to 1.0 (white), which needs Pillow.
+            Images of any real dtype. Files are read one by one, as gray images from 0 (black) to
+            65535 (white), which needs Pillow.
         y : Ignored
             Present by convention.
 
@@ -124,13 +124,13 @@ class MeanBrightnessDetector(OutlierMixin, BaseEstimator):
 
     def _brightness(self, X: Any, *, reset: bool) -> NDArray[np.float64]:
         if _holds_paths(X):
-            # float32 is black to white whatever the depth of the file, and files differ in size.
-            images = (read_image(path, dtype="float32") for path in X)
-            return np.array([image.mean(dtype=np.float64) for image in images])
-        if np.ndim(X) > 2:
+            # One by one, because files may differ in size; integers keep equal images equal.
+            files = (read_image(path, dtype="uint16") for path in X)
+            return np.array([image.mean(dtype=np.float64) for image in files])
+        images = np.asarray(X)
+        if images.ndim > 2:
             # n_features_in_ then counts pixel values, not rows of pixels.
-            X = np.asarray(X)
-            X = X.reshape(len(X), -1)
+            X = images.reshape(len(images), -1)
         pixels = validate_data(self, X, reset=reset)
         return np.asarray(pixels.mean(axis=1, dtype=np.float64))
 
