@@ -153,7 +153,8 @@ def promised_count(rate: float, n_images: int, n_scores: int) -> int:
     Repeated splits give several scores per image, `n_scores` > `n_images`; the finite-sample
     correction counts each image once.
     """
-    return min(math.floor(rate * (n_images + 1) * n_scores / n_images + 1e-9), n_scores)
+    k = min(math.floor(rate * (n_images + 1) + 1e-9), n_images)
+    return (k - 1) * n_scores // n_images + 1
 
 
 def just_above(score: float, scores: NDArray[np.float64]) -> float:
