@@ -1,13 +1,14 @@
-"""A detector so simple that every other one has to beat it."""
+"""Simple models that every other one has to beat."""
 
 from collections.abc import Iterable
-from numbers import Real
+from numbers import Integral, Real
 from os import PathLike
 from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, OutlierMixin, _fit_context
+from sklearn.decomposition import PCA
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted, validate_data
 
@@ -133,6 +134,76 @@ class MeanBrightnessDetector(OutlierMixin, BaseEstimator):
             X = images.reshape(len(images), -1)
         pixels = validate_data(self, X, reset=reset)
         return np.asarray(pixels.mean(axis=1, dtype=np.float64))
+
+
+class PCAReconstructor(BaseEstimator):
+    """Reconstruct images from their principal components.
+
+    Parameters
+    ----------
+    n_components : int, default=64
+        Number of principal components, at most the number of training images and of pixels.
+    random_state : int, RandomState instance or None, default=None
+        For the randomised solver that `sklearn.decomposition.PCA` chooses for large data.
+
+    Attributes
+    ----------
+    pca_ : sklearn.decomposition.PCA
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_ncae import ResidualDetector
+    >>> from sklearn_ncae.baselines import PCAReconstructor
+    >>> good = np.random.RandomState(0).normal(size=(100, 8, 8))
+    >>> detector = ResidualDetector(PCAReconstructor(n_components=10), random_state=0).fit(good)
+    """
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        "n_components": [Interval(Integral, 1, None, closed="left")],
+        "random_state": ["random_state"],
+    }
+
+    def __init__(self, n_components: int = 64, *, random_state: Any = None) -> None:
+        self.n_components = n_components
+        self.random_state = random_state
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X: ArrayLike, y: Any = None) -> Self:
+        """Find the principal components of the images.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, h, w), (n, h, w, c) or (n, n_features)
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        self : PCAReconstructor
+        """
+        images = np.asarray(X)
+        rows = images.reshape(len(images), -1)
+        n_components = min(self.n_components, *rows.shape)
+        self.pca_ = PCA(n_components, random_state=self.random_state).fit(rows)
+        self.n_features_in_ = self.pca_.n_features_in_
+        return self
+
+    def predict(self, X: ArrayLike) -> NDArray[np.floating[Any]]:
+        """Reconstruct images.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, h, w), (n, h, w, c) or (n, n_features)
+
+        Returns
+        -------
+        reconstructions : ndarray of the shape of X
+        """
+        check_is_fitted(self)
+        images = np.asarray(X)
+        codes = self.pca_.transform(images.reshape(len(images), -1))
+        return self.pca_.inverse_transform(codes).reshape(images.shape)
 
 
 def _holds_paths(X: Any) -> bool:

@@ -1,6 +1,7 @@
-"""What an image is here: reading image files into arrays."""
+"""What an image is here: stacks of images in arrays, and image files read into them."""
 
 import os
+from collections.abc import Sequence
 from numbers import Integral
 from typing import Any, ClassVar, Self
 
@@ -10,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
 from sklearn.utils import Tags
 from sklearn.utils._param_validation import StrOptions, validate_params
+from sklearn.utils.validation import check_array, validate_data
 
 from sklearn_ncae._optional import import_extra
 
@@ -22,7 +24,122 @@ _READING: dict[str, list[Any]] = {
 }
 
 
-@validate_params({"path": [str, os.PathLike], **_READING}, prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
+def check_image_stack(
+    estimator: Any, X: Any, *, image_shape: Sequence[int] | None = None, reset: bool
+) -> tuple[NDArray[Any], tuple[int, ...]]:
+    """Validate images given in any of the accepted layouts.
+
+    Parameters
+    ----------
+    estimator : estimator
+        On `reset` its attributes `n_features_in_`, `image_shape_` and, for a DataFrame,
+        `feature_names_in_` are set; otherwise X must agree with them.
+    X : array-like of shape (n, h, w), (n, h, w, c), or (n, n_features)
+        Images of one size, of any real dtype. Rows of a table are flattened images of
+        `image_shape`, or without it images of height 1.
+    image_shape : sequence of two or three int, default=None
+        Height, width and, optionally, channels of one image.
+    reset : bool
+        Whether this is the data to fit.
+
+    Returns
+    -------
+    images : ndarray of shape (n, h, w, c)
+        A view of X where X is an array: nothing is copied or scaled.
+    layout : tuple of int
+        The shape of one image as it was given, ``X.shape[1:]``.
+
+    Raises
+    ------
+    TypeError
+        If X is sparse, or holds file paths or other objects.
+    ValueError
+        If X is empty, not finite, complex, of another rank, or of another shape than
+        `image_shape` or than the images the estimator was fitted on.
+    """
+    name = type(estimator).__name__
+    if image_shape is not None:
+        image_shape = tuple(image_shape)
+        if len(image_shape) not in (2, 3) or not all(
+            isinstance(side, Integral) and side > 0 for side in image_shape
+        ):
+            raise ValueError(
+                "image_shape must be (height, width) or (height, width, channels), positive "
+                f"integers; got {image_shape!r}."
+            )
+    X = _stack(X, name)
+    if X.ndim == 2:
+        X = validate_data(estimator, X, reset=reset)
+        fitted_shape = None if reset else estimator.image_shape_
+        shape = image_shape or fitted_shape or (1, X.shape[1])
+        if np.prod(shape) != X.shape[1]:
+            raise ValueError(
+                f"{name} got rows of {X.shape[1]} values, but an image_shape of {shape} has "
+                f"{np.prod(shape)}. Give the shape of the images as image_shape, or X as "
+                "(n, height, width) or (n, height, width, channels)."
+            )
+        layout = X.shape[1:]
+        images: NDArray[Any] = X.reshape(len(X), *shape)
+    else:
+        images = check_array(X, ensure_2d=False, allow_nd=True, estimator=estimator, input_name="X")
+        if images.ndim not in (3, 4) or 0 in images.shape:
+            raise ValueError(
+                f"{name} takes images as (n, height, width), (n, height, width, channels) or "
+                f"(n, n_features); got an array of shape {images.shape}. Reshape your data, for "
+                "a single image to image[np.newaxis]."
+            )
+        if image_shape is not None and _with_channels(image_shape) != _with_channels(
+            images.shape[1:]
+        ):
+            raise ValueError(
+                f"{name} got images of shape {images.shape[1:]}, but image_shape={image_shape}."
+            )
+        layout = images.shape[1:]
+    images = images.reshape(len(images), *_with_channels(images.shape[1:]))
+    if reset:
+        estimator.image_shape_ = images.shape[1:]
+        estimator.n_features_in_ = int(np.prod(images.shape[1:]))
+    elif images.shape[1:] != estimator.image_shape_:
+        raise ValueError(
+            f"{name} was fitted on images of shape {estimator.image_shape_} (height, width, "
+            f"channels), got images of shape {images.shape[1:]}. Resize them, for example with "
+            "ImageLoader(size=...)."
+        )
+    return images, layout
+
+
+def _with_channels(shape: Sequence[int]) -> tuple[int, ...]:
+    return (*shape, 1) if len(shape) == 2 else tuple(shape)
+
+
+def _stack(X: Any, name: str) -> Any:
+    """Turn X into an array, where it is not an array, a table or a sparse matrix already."""
+    if isinstance(X, str | os.PathLike):
+        X = [X]
+    if not hasattr(X, "ndim"):
+        if isinstance(X, list | tuple) and len(X) > 0 and isinstance(X[0], str | os.PathLike):
+            raise TypeError(
+                f"{name} takes images, got file paths such as {os.fspath(X[0])!r}. Load them "
+                f"first: make_pipeline(ImageLoader(size=...), {name}(...))."
+            )
+        try:
+            X = np.asarray(X)
+        except ValueError as error:
+            shapes = sorted({np.shape(image) for image in X})
+            raise ValueError(
+                f"{name} takes images of one size, got shapes {shapes[0]} and {shapes[-1]}. "
+                "Resize them, for example with ImageLoader(size=...)."
+            ) from error
+    if isinstance(X, np.ndarray) and X.dtype.kind in "OUS" and X.ndim == 1 and len(X) > 0:
+        what = "file paths" if isinstance(X[0], str | os.PathLike) else f"{type(X[0]).__name__}s"
+        raise TypeError(
+            f"{name} takes images of one size as an array of numbers, got an array of {what}. "
+            f"Load files first: make_pipeline(ImageLoader(size=...), {name}(...))."
+        )
+    return X
+
+
+@validate_params({"path": [str, os.PathLike], **_READING}, prefer_skip_nested_validation=True)
 def read_image(
     path: str | os.PathLike[str],
     *,
@@ -86,7 +203,7 @@ def read_image(
     return _decode(path, _check_size(size), mode, dtype)
 
 
-class ImageLoader(TransformerMixin, BaseEstimator):  # type: ignore[misc]
+class ImageLoader(TransformerMixin, BaseEstimator):
     """Read image files into one array.
 
     A first step for a pipeline that starts from file paths, so that cross-validation splits a
@@ -143,7 +260,7 @@ class ImageLoader(TransformerMixin, BaseEstimator):  # type: ignore[misc]
         self.dtype = dtype
         self.n_jobs = n_jobs
 
-    @_fit_context(prefer_skip_nested_validation=True)  # type: ignore[untyped-decorator]
+    @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: ArrayLike, y: object = None) -> Self:
         """Check the parameters and that `X` holds paths; no file is opened.
 

@@ -7,7 +7,7 @@ from keras import ops
 
 
 @keras.saving.register_keras_serializable(package="sklearn_ncae")
-class NeighborConv2D(keras.layers.Layer):  # type: ignore[misc]
+class NeighborConv2D(keras.layers.Layer):
     """3x3 convolution that leaves out the centre pixel.
 
     The image is padded by zeros, the eight neighbours of every pixel are stacked as

@@ -1,0 +1,534 @@
+"""The outlier detectors: residual statistics of any reconstructor, and of the NCAE."""
+
+from collections.abc import Iterator, Sequence
+from copy import copy
+from numbers import Real
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, OutlierMixin, _fit_context, clone
+from sklearn.utils import Tags, check_random_state
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_is_fitted
+
+from sklearn_ncae.calibration import conformal_offset, conformal_p_values
+from sklearn_ncae.images import check_image_stack
+from sklearn_ncae.reconstructor import NCAEReconstructor
+from sklearn_ncae.residuals import (
+    STATISTICS,
+    ResidualStatistics,
+    check_statistic_names,
+    residual_image,
+)
+
+# Pixels of the images that are reconstructed and described at a time (as float32: 64 MB).
+_CHUNK_PIXELS = 16_000_000
+
+_DETECTOR_CONSTRAINTS: dict[str, list[Any]] = {
+    "statistic": [str, "array-like"],
+    "contamination": [StrOptions({"auto"}), Interval(Real, 0, 0.5, closed="right")],
+    "calibration": [Interval(Real, 0, 1, closed="neither")],
+    "false_alarm_rate": [Interval(Real, 0, 1, closed="neither")],
+    "image_shape": ["array-like", None],
+    "random_state": ["random_state"],
+}
+
+
+def _holds_out_images(detector: Any) -> bool:
+    if detector.contamination != "auto":
+        raise AttributeError(
+            "p_values needs good images held out of training, and contamination="
+            f"{detector.contamination!r} holds out none. Set contamination='auto'."
+        )
+    return True
+
+
+class _ResidualDetectorBase(OutlierMixin, BaseEstimator):
+    """What the detectors share; a subclass says how its reconstructor is made and fitted."""
+
+    statistic: str | Sequence[str]
+    contamination: str | float
+    calibration: float
+    false_alarm_rate: float
+    image_shape: Sequence[int] | None
+    random_state: Any
+
+    def _fit_reconstructor(
+        self, images: NDArray[Any], rows: NDArray[np.intp], random_state: np.random.RandomState
+    ) -> Any:
+        raise NotImplementedError
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X: ArrayLike, y: Any = None) -> Self:
+        """Learn what good parts look like.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, h, w), (n, h, w, c) or (n, n_features)
+            Images of good parts, of any real dtype.
+        y : None
+            Ignored: all images are taken for good ones.
+
+        Returns
+        -------
+        self : object
+
+        Raises
+        ------
+        TypeError, ValueError
+            If X is not a stack of finite images of one size, or has too few images to hold some
+            out; if the reconstructor cannot be fitted to them.
+        """
+        images, layout = check_image_stack(self, X, image_shape=self.image_shape, reset=True)
+        names = check_statistic_names("all" if self.statistic == "joint" else self.statistic)
+        random_state = check_random_state(self.random_state)
+        self._layout = layout if self.image_shape is None else tuple(self.image_shape)
+        self._names = names
+
+        rows = np.arange(len(images))
+        held_out = rows[:0]
+        if self.contamination == "auto":
+            n_held_out = max(1, round(self.calibration * len(rows)))
+            if n_held_out >= len(rows):
+                raise ValueError(
+                    f"{type(self).__name__} with contamination='auto' and n_samples={len(rows)} "
+                    f"holds out {n_held_out} and has no image left to train on. Give more images, "
+                    "a smaller calibration, or a contamination between 0 and 0.5."
+                )
+            shuffled = random_state.permutation(rows)
+            held_out, rows = np.sort(shuffled[:n_held_out]), np.sort(shuffled[n_held_out:])
+        self.reconstructor_ = self._fit_reconstructor(images, rows, random_state)
+
+        self._center, self._scale = np.zeros(len(names)), np.ones(len(names))
+        several = len(names) > 1
+        two_sided = np.array([STATISTICS[name].abnormal_tail == "both" for name in names])
+        if several or two_sided.any():
+            # On the training images, not the held-out ones: a score that was fitted to these
+            # would not be exchangeable with the scores of new images.
+            statistics = self._statistics(images, names, rows)
+            self._center = np.median(statistics, axis=0)
+            if several:
+                reach = np.quantile(self._deviations(statistics), 0.95, axis=0)
+                self._scale = np.where(reach > 0, reach, 1.0)
+
+        if self.contamination == "auto":
+            self.calibration_scores_ = self._score(images, held_out)
+            self.offset_, self.false_alarm_rate_ = conformal_offset(
+                self.calibration_scores_, self.false_alarm_rate
+            )
+        else:
+            scores = self._score(images, rows)
+            self.offset_ = float(np.percentile(scores, 100.0 * self.contamination))
+        return self
+
+    def score_samples(self, X: ArrayLike) -> NDArray[np.float64]:
+        """Score images, the lower the more abnormal.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, h, w), (n, h, w, c) or (n, n_features)
+            Images of the size of the training images.
+
+        Returns
+        -------
+        scores : ndarray of shape (n,), float64
+            Each depends on its own image alone, not on the other images of X.
+
+        Raises
+        ------
+        NotFittedError
+            If the detector is not fitted.
+        TypeError, ValueError
+            If X is not a stack of finite images as in `fit`.
+        """
+        return self._score(self._check(X)[0])
+
+    def decision_function(self, X: ArrayLike) -> NDArray[np.float64]:
+        """Score images relative to the threshold.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, h, w), (n, h, w, c) or (n, n_features)
+            Images of the size of the training images.
+
+        Returns
+        -------
+        decision : ndarray of shape (n,), float64
+            ``score_samples(X) - offset_``; negative for defects.
+        """
+        return self.score_samples(X) - self.offset_
+
+    def predict(self, X: ArrayLike) -> NDArray[np.int64]:
+        """Decide which images are good.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, h, w), (n, h, w, c) or (n, n_features)
+            Images of the size of the training images.
+
+        Returns
+        -------
+        labels : ndarray of shape (n,), int
+            +1 for good, -1 for defective.
+        """
+        return np.where(self.decision_function(X) < 0, -1, 1)
+
+    @available_if(_holds_out_images)
+    def p_values(self, X: ArrayLike) -> NDArray[np.float64]:
+        """Conformal p-value of each image: how rarely a good image looks as abnormal.
+
+        Available with ``contamination="auto"``.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, h, w), (n, h, w, c) or (n, n_features)
+            Images of the size of the training images.
+
+        Returns
+        -------
+        p_values : ndarray of shape (n,), float64
+            In (0, 1]; at most ``a`` with probability at most ``a`` for a new good image.
+
+        See Also
+        --------
+        sklearn_ncae.calibration.conformal_p_values
+        """
+        return conformal_p_values(self.calibration_scores_, self.score_samples(X))
+
+    def reconstruct(self, X: ArrayLike) -> NDArray[Any]:
+        """Show the images as the detector expects them.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, h, w), (n, h, w, c) or (n, n_features)
+            Images of the size of the training images.
+
+        Returns
+        -------
+        reconstructions : ndarray of the shape of X
+            In the unit of X, as float32, or float64 where X needs it.
+        """
+        images, layout = self._check(X)
+        return self._predict(images).reshape(len(images), *layout)
+
+    def residual(self, X: ArrayLike) -> NDArray[Any]:
+        """Subtract the reconstructions from the images: the map of where a defect is.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, h, w), (n, h, w, c) or (n, n_features)
+            Images of the size of the training images.
+
+        Returns
+        -------
+        residual : ndarray of the shape of X
+            Signed, in the unit of X, as float32, or float64 where X needs it.
+        """
+        images, layout = self._check(X)
+        return residual_image(images, self._predict(images)).reshape(len(images), *layout)
+
+    def residual_statistics(self, X: ArrayLike) -> NDArray[np.float64]:
+        """Describe the residual images by all statistics.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, h, w), (n, h, w, c) or (n, n_features)
+            Images of the size of the training images.
+
+        Returns
+        -------
+        statistics : ndarray of shape (n, n_statistics), float64
+            In the order of ``ResidualStatistics().get_feature_names_out()``.
+        """
+        return self._statistics(self._check(X)[0], list(STATISTICS))
+
+    def _check(self, X: ArrayLike) -> tuple[NDArray[Any], tuple[int, ...]]:
+        check_is_fitted(self)
+        return check_image_stack(self, X, image_shape=self.image_shape, reset=False)
+
+    def _predict(self, images: NDArray[Any]) -> NDArray[Any]:
+        """Reconstruct a stack (n, h, w, c), handing over images as they were laid out in fit."""
+        reconstructions = np.asarray(
+            self.reconstructor_.predict(images.reshape(len(images), *self._layout))
+        )
+        if reconstructions.size != images.size:
+            raise ValueError(
+                f"The reconstructor {type(self.reconstructor_).__name__} must predict an array of "
+                f"the shape it is given, {(len(images), *self._layout)}, but predicted "
+                f"{reconstructions.shape}."
+            )
+        return reconstructions.reshape(images.shape)
+
+    def _statistics(
+        self, images: NDArray[Any], names: list[str], rows: NDArray[np.intp] | None = None
+    ) -> NDArray[np.float64]:
+        describe = ResidualStatistics(names).transform
+        return np.concatenate(
+            [
+                describe(residual_image(chunk, self._predict(chunk)))
+                for chunk in _chunks(images, rows)
+            ]
+        )
+
+    def _deviations(self, statistics: NDArray[np.float64]) -> NDArray[np.float64]:
+        """How far each statistic is from its value on good images, in the abnormal direction."""
+        deviations = statistics - self._center
+        two_sided = [STATISTICS[name].abnormal_tail == "both" for name in self._names]
+        return np.where(two_sided, np.abs(deviations), deviations)
+
+    def _score(
+        self, images: NDArray[Any], rows: NDArray[np.intp] | None = None
+    ) -> NDArray[np.float64]:
+        statistics = self._statistics(images, self._names, rows)
+        scores: NDArray[np.float64] = -(self._deviations(statistics) / self._scale).max(axis=1)
+        return scores
+
+    def __sklearn_is_fitted__(self) -> bool:
+        """Tell `check_is_fitted` by what the end of `fit` leaves behind."""
+        return hasattr(self, "offset_")
+
+    def __sklearn_tags__(self) -> Tags:
+        """Declare that stacks of images are accepted beside tables."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.three_d_array = True
+        return tags
+
+
+def _chunks(images: NDArray[Any], rows: NDArray[np.intp] | None) -> Iterator[NDArray[Any]]:
+    step = max(1, _CHUNK_PIXELS // int(np.prod(images.shape[1:])))
+    for start in range(0, len(images) if rows is None else len(rows), step):
+        part = slice(start, start + step)
+        yield images[part] if rows is None else images[rows[part]]
+
+
+class ResidualDetector(_ResidualDetectorBase):
+    r"""Outlier detector from the residual images of any reconstructor.
+
+    Parameters
+    ----------
+    reconstructor : estimator
+        Has ``fit(X)`` and ``predict(X)``, which returns reconstructions in the shape and unit of
+        X. A clone of it is fitted. It is given images in the layout that the detector is given,
+        or as (n, \*image_shape) where `image_shape` is set.
+    statistic : str or list of str, default="mse"
+        Which statistics of the residual image make the score, see
+        :class:`~sklearn_ncae.residuals.ResidualStatistics`; ``"joint"`` stands for all.
+
+        One statistic of which a defect raises the value, such as ``"mse"``, is the score itself,
+        negated. A statistic that a defect may move either way (mean, sum, min, skewness,
+        kurtosis and the entropies) is scored by its distance from the median of the training
+        images. Of several statistics, the deviation from that median is divided by its 95 %
+        quantile on the training images, and the largest quotient is the score: a statistic that
+        repeats another adds nothing.
+    contamination : "auto" or float in (0, 0.5], default="auto"
+        How the offset is found. A number is the fraction of training images that are to be
+        called defects. With ``"auto"`` the offset comes from good images held out of training,
+        such that a new good image is called a defect with a probability of at most
+        `false_alarm_rate`.
+    calibration : float in (0, 1), default=0.2
+        Fraction of the images held out with ``contamination="auto"``.
+    false_alarm_rate : float in (0, 1), default=0.05
+        The rate promised with ``contamination="auto"``. It needs at least
+        ``1 / false_alarm_rate - 1`` held-out images.
+    image_shape : tuple of int, default=None
+        Height, width and, optionally, channels of the images where X has flat rows.
+    random_state : int, RandomState instance or None, default=None
+        Determines which images are held out.
+
+    Attributes
+    ----------
+    reconstructor_ : estimator
+        The fitted reconstructor.
+    offset_ : float
+        ``decision_function = score_samples - offset_``.
+    calibration_scores_ : ndarray of shape (n_held_out,)
+        Scores of the held-out images; only with ``contamination="auto"``.
+    false_alarm_rate_ : float
+        The bound that holds for `offset_`; only with ``contamination="auto"``.
+    image_shape_ : tuple of (int, int, int)
+        Height, width and channels of the training images.
+    n_features_in_ : int
+        Number of values of an image.
+    feature_names_in_ : ndarray of str
+        Names of the columns, where X was a DataFrame.
+
+    See Also
+    --------
+    NCAEDetector : The same with the Neighbor Convolution AutoEncoder.
+    sklearn_ncae.wrappers.KerasReconstructor : A reconstructor from your own Keras model.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_ncae import ResidualDetector
+    >>> from sklearn_ncae.baselines import PCAReconstructor
+    >>> X = np.random.RandomState(0).normal(size=(100, 8, 8))
+    >>> detector = ResidualDetector(PCAReconstructor(5), random_state=0).fit(X)
+    >>> detector.predict(X + 10 * (np.arange(8) == 3))[:3]
+    array([-1, -1, -1])
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "reconstructor": [HasMethods(["fit", "predict"])],
+        **_DETECTOR_CONSTRAINTS,
+    }
+
+    def __init__(
+        self,
+        reconstructor: Any,
+        *,
+        statistic: str | Sequence[str] = "mse",
+        contamination: str | float = "auto",
+        calibration: float = 0.2,
+        false_alarm_rate: float = 0.05,
+        image_shape: Sequence[int] | None = None,
+        random_state: Any = None,
+    ) -> None:
+        self.reconstructor = reconstructor
+        self.statistic = statistic
+        self.contamination = contamination
+        self.calibration = calibration
+        self.false_alarm_rate = false_alarm_rate
+        self.image_shape = image_shape
+        self.random_state = random_state
+
+    def _fit_reconstructor(
+        self, images: NDArray[Any], rows: NDArray[np.intp], random_state: np.random.RandomState
+    ) -> Any:
+        training = images if len(rows) == len(images) else images[rows]
+        return clone(self.reconstructor).fit(training.reshape(len(training), *self._layout))
+
+
+class NCAEDetector(_ResidualDetectorBase):
+    """Image outlier detector with a Neighbor Convolution AutoEncoder.
+
+    Trains the autoencoder on images of good parts, subtracts its reconstruction from an image,
+    and scores the image by statistics of that residual.
+
+    Parameters
+    ----------
+    filters : sequence of int, default=(16, 32, 64)
+        Number of filters of each level of the encoder; the decoder mirrors them. Every level
+        halves the height and width.
+    bottleneck : {"spatial", "dense"}, default="spatial"
+        Whether the code is a small image with `bottleneck_size` channels, or a vector of
+        `bottleneck_size` values.
+    bottleneck_size : int, default=8
+        Size of the code.
+    convolution : {"neighbor", "standard"}, default="neighbor"
+        ``"standard"`` builds the same network of ordinary convolutions, for comparison.
+    loss, optimizer, learning_rate, epochs, batch_size, callbacks
+        Training of the network, see :class:`~sklearn_ncae.NCAEReconstructor`.
+    early_stopping, validation_fraction, n_iter_no_change, warm_start
+        Training of the network, see :class:`~sklearn_ncae.NCAEReconstructor`.
+    image_shape : tuple of int, default=None
+        Height, width and, optionally, channels of the images where X has flat rows. Without it a
+        flat row is an image of height 1.
+    statistic, contamination, calibration, false_alarm_rate
+        The score and its threshold, see :class:`~sklearn_ncae.ResidualDetector`.
+    verbose : int, default=0
+        0 is silent, 1 shows Keras' progress bar, 2 one line an epoch.
+    random_state : int, RandomState instance or None, default=None
+        Determines which images are held out, the initial weights and the order of the images.
+        With an int the scores are the same whatever the state of the global generators, which
+        are neither read nor changed.
+
+    Attributes
+    ----------
+    reconstructor_ : NCAEReconstructor
+        The fitted network, with its `history_` and `model_`.
+    offset_, calibration_scores_, false_alarm_rate_
+        The threshold, see :class:`~sklearn_ncae.ResidualDetector`.
+    image_shape_ : tuple of (int, int, int)
+        Height, width and channels of the training images.
+    n_features_in_ : int
+        Number of values of an image.
+    feature_names_in_ : ndarray of str
+        Names of the columns, where X was a DataFrame.
+
+    See Also
+    --------
+    ResidualDetector : The same around any other reconstructor.
+
+    References
+    ----------
+    The method, with its neighbour convolution, residual image and residual statistics, is that
+    of a Korean article of 2021 on detecting defects of castings. The conformal threshold and the
+    score of several statistics are not in the article.
+
+    Examples
+    --------
+    >>> from sklearn_ncae import NCAEDetector
+    >>> from sklearn_ncae.datasets import make_castings
+    >>> castings = make_castings(n_good=60, n_defect=4, image_size=(32, 32), random_state=0)
+    >>> good = castings.images[castings.target == 1]
+    >>> detector = NCAEDetector(epochs=2, contamination=0.1, random_state=0).fit(good)
+    >>> detector.residual(castings.images).shape
+    (64, 32, 32)
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        **NCAEReconstructor._parameter_constraints,
+        **_DETECTOR_CONSTRAINTS,
+    }
+
+    def __init__(
+        self,
+        *,
+        filters: Sequence[int] = (16, 32, 64),
+        bottleneck: str = "spatial",
+        bottleneck_size: int = 8,
+        convolution: str = "neighbor",
+        loss: Any = "mse",
+        optimizer: Any = "adam",
+        learning_rate: float = 1e-3,
+        epochs: int = 20,
+        batch_size: int = 16,
+        callbacks: Sequence[Any] | None = None,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 5,
+        warm_start: bool = False,
+        image_shape: Sequence[int] | None = None,
+        statistic: str | Sequence[str] = "mse",
+        contamination: str | float = "auto",
+        calibration: float = 0.2,
+        false_alarm_rate: float = 0.05,
+        verbose: int = 0,
+        random_state: Any = None,
+    ) -> None:
+        self.filters = filters
+        self.bottleneck = bottleneck
+        self.bottleneck_size = bottleneck_size
+        self.convolution = convolution
+        self.loss = loss
+        self.optimizer = optimizer
+        self.learning_rate = learning_rate
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.callbacks = callbacks
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.warm_start = warm_start
+        self.image_shape = image_shape
+        self.statistic = statistic
+        self.contamination = contamination
+        self.calibration = calibration
+        self.false_alarm_rate = false_alarm_rate
+        self.verbose = verbose
+        self.random_state = random_state
+
+    def _fit_reconstructor(
+        self, images: NDArray[Any], rows: NDArray[np.intp], random_state: np.random.RandomState
+    ) -> NCAEReconstructor:
+        names = NCAEReconstructor._get_param_names()
+        parameters = {name: getattr(self, name) for name in names}
+        parameters["random_state"] = random_state.randint(2**31 - 1)
+        previous = getattr(self, "reconstructor_", None) if self.warm_start else None
+        # A copy goes on training: if that fails, this detector is as it was.
+        reconstructor = copy(previous) if previous is not None else NCAEReconstructor()
+        reconstructor.set_params(**parameters)
+        return reconstructor._fit_rows(images, rows)

@@ -1,0 +1,349 @@
+"""NCAEReconstructor: builds and trains the Keras NCAE behind a scikit-learn estimator."""
+
+from collections.abc import Sequence
+from numbers import Integral, Real
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, _fit_context
+from sklearn.utils import Tags, check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import check_is_fitted
+
+from sklearn_ncae.images import check_image_stack
+
+# Images are scored in batches of about this many pixels, at most 32 images: enough to keep the
+# processor busy, few enough to keep the network's activations in a few hundred megabytes.
+_BATCH_PIXELS = 1_500_000
+_BATCH_IMAGES = 32
+
+
+class NCAEReconstructor(BaseEstimator):
+    """Neighbor Convolution AutoEncoder that reconstructs images of good parts.
+
+    A convolutional autoencoder whose 3x3 convolutions leave out the centre pixel, trained to
+    reproduce the images it is given.
+
+    Parameters
+    ----------
+    filters : sequence of int, default=(16, 32, 64)
+        Number of filters of each level of the encoder; the decoder mirrors them. Every level
+        halves the height and width.
+    bottleneck : {"spatial", "dense"}, default="spatial"
+        Whether the code is a small image with `bottleneck_size` channels, or a vector of
+        `bottleneck_size` values.
+    bottleneck_size : int, default=8
+        Size of the code.
+    convolution : {"neighbor", "standard"}, default="neighbor"
+        ``"standard"`` builds the same network of ordinary convolutions, for comparison.
+    loss : str, callable or keras.losses.Loss, default="mse"
+        Training loss between the reconstruction and the image, both scaled to 0..1.
+    optimizer : str or keras.optimizers.Optimizer, default="adam"
+        An optimizer object is copied and brings its own learning rate.
+    learning_rate : float, default=1e-3
+        Learning rate, where `optimizer` is a name.
+    epochs : int, default=20
+        Number of passes over the training images.
+    batch_size : int, default=16
+        Images per training step.
+    callbacks : list of keras.callbacks.Callback, default=None
+        Passed to `keras.Model.fit`.
+    early_stopping : bool, default=False
+        Hold out `validation_fraction` of the images, stop when the loss on them has not improved
+        for `n_iter_no_change` epochs, and keep the best weights.
+    validation_fraction : float, default=0.1
+        Fraction of images held out, where `early_stopping` is set.
+    n_iter_no_change : int, default=5
+        Epochs without improvement before stopping, where `early_stopping` is set.
+    warm_start : bool, default=False
+        Go on from the weights of the previous `fit`. The optimizer starts anew.
+    image_shape : tuple of int, default=None
+        Height, width and, optionally, channels of the images where X has flat rows.
+    verbose : int, default=0
+        0 is silent, 1 shows Keras' progress bar, 2 one line an epoch.
+    random_state : int, RandomState instance or None, default=None
+        Determines the initial weights, the order of the images and what is held out.
+
+    Attributes
+    ----------
+    model_ : keras.Model
+        The trained network, from scaled images (n, height, width, channels) to the same.
+    history_ : dict of str to list of float
+        Loss, and with early stopping validation loss, of every epoch.
+    n_iter_ : int
+        Number of epochs of the last fit.
+    image_shape_ : tuple of (int, int, int)
+        Height, width and channels of the training images.
+    n_features_in_ : int
+        Number of values of an image.
+    feature_names_in_ : ndarray of str
+        Names of the columns, where X was a DataFrame.
+
+    See Also
+    --------
+    sklearn_ncae.NCAEDetector : The outlier detector around this network.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_ncae import NCAEReconstructor
+    >>> X = np.random.RandomState(0).randint(0, 256, (20, 16, 16), dtype=np.uint8)
+    >>> reconstructor = NCAEReconstructor(epochs=1, random_state=0).fit(X)
+    >>> reconstructor.predict(X).shape
+    (20, 16, 16)
+    """
+
+    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+        "filters": ["array-like"],
+        "bottleneck": [StrOptions({"spatial", "dense"})],
+        "bottleneck_size": [Interval(Integral, 1, None, closed="left")],
+        "convolution": [StrOptions({"neighbor", "standard"})],
+        "loss": [str, callable],
+        # Anything but a string is left to Keras, which is not imported until fit.
+        "optimizer": "no_validation",
+        "learning_rate": [Interval(Real, 0, None, closed="neither")],
+        "epochs": [Interval(Integral, 1, None, closed="left")],
+        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "callbacks": [list, tuple, None],
+        "early_stopping": ["boolean"],
+        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+        "warm_start": ["boolean"],
+        "image_shape": ["array-like", None],
+        "verbose": ["verbose"],
+        "random_state": ["random_state"],
+    }
+
+    def __init__(
+        self,
+        *,
+        filters: Sequence[int] = (16, 32, 64),
+        bottleneck: str = "spatial",
+        bottleneck_size: int = 8,
+        convolution: str = "neighbor",
+        loss: Any = "mse",
+        optimizer: Any = "adam",
+        learning_rate: float = 1e-3,
+        epochs: int = 20,
+        batch_size: int = 16,
+        callbacks: Sequence[Any] | None = None,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 5,
+        warm_start: bool = False,
+        image_shape: Sequence[int] | None = None,
+        verbose: int = 0,
+        random_state: Any = None,
+    ) -> None:
+        self.filters = filters
+        self.bottleneck = bottleneck
+        self.bottleneck_size = bottleneck_size
+        self.convolution = convolution
+        self.loss = loss
+        self.optimizer = optimizer
+        self.learning_rate = learning_rate
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.callbacks = callbacks
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.warm_start = warm_start
+        self.image_shape = image_shape
+        self.verbose = verbose
+        self.random_state = random_state
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X: ArrayLike, y: Any = None) -> Self:
+        """Train the network to reproduce images of good parts.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, h, w), (n, h, w, c) or (n, n_features)
+            Images of good parts, of any real dtype and unit.
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        self : NCAEReconstructor
+
+        Raises
+        ------
+        TypeError, ValueError
+            If X is not a stack of images, or too small for the network or for early stopping; if
+            the loss becomes infinite or nan; if with `warm_start` the images or the network
+            differ from those of the previous fit.
+        """
+        images, _ = check_image_stack(self, X, image_shape=self.image_shape, reset=True)
+        return self._fit_rows(images, np.arange(len(images)))
+
+    def _fit_rows(self, images: NDArray[Any], rows: NDArray[np.intp]) -> Self:
+        """Train on some of the images, which are read batch by batch and never copied whole."""
+        import keras
+
+        from sklearn_ncae.network import PixelScale, TrainingBatches, build_network
+
+        self.image_shape_ = images.shape[1:]
+        previous = self.__dict__.copy() if self.warm_start and hasattr(self, "weights_") else None
+        network = self._check_network()
+        if previous is not None and previous["_network"] != network:
+            raise ValueError(
+                f"warm_start cannot go on: the previous network was {previous['_network']}, "
+                f"this one is {network}. Set warm_start=False or fit a clone."
+            )
+        random_state = check_random_state(self.random_state)
+        model = build_network(**network, random_state=random_state)
+        history: dict[str, list[float]] = {}
+        scale = PixelScale.of(images)
+        if previous is not None:
+            model.set_weights(previous["weights_"])
+            scale, history = previous["_scale"], previous["history_"]
+
+        validation = None
+        callbacks = [*(self.callbacks or []), _stop_when_not_finite()]
+        if self.early_stopping:
+            n_held_out = max(1, round(self.validation_fraction * len(rows)))
+            if n_held_out >= len(rows):
+                raise ValueError(
+                    f"early_stopping with n_samples={len(rows)} leaves no image to train on: "
+                    "give at least 2 images or set early_stopping=False."
+                )
+            rows = random_state.permutation(rows)
+            held_out, rows = rows[:n_held_out], rows[n_held_out:]
+            validation = TrainingBatches(images, held_out, scale, self.batch_size)
+            callbacks.append(
+                keras.callbacks.EarlyStopping(
+                    patience=self.n_iter_no_change, restore_best_weights=True
+                )
+            )
+        model.compile(
+            optimizer=self._make_optimizer(),
+            loss=self.loss,
+            # XLA takes longer to compile than most fits take; JAX has no other compiler.
+            jit_compile=keras.backend.backend() == "jax",
+        )
+        epochs = model.fit(
+            TrainingBatches(images, rows, scale, self.batch_size, random_state),
+            epochs=self.epochs,
+            validation_data=validation,
+            callbacks=callbacks,
+            verbose=int(self.verbose),
+            shuffle=False,  # the batches shuffle themselves
+        ).history
+
+        self._network, self._scale, self._model = network, scale, model
+        self.weights_ = model.get_weights()
+        self.history_ = {
+            name: [*history.get(name, []), *map(float, values)] for name, values in epochs.items()
+        }
+        self.n_iter_ = len(epochs["loss"])
+        return self
+
+    def predict(self, X: ArrayLike) -> NDArray[Any]:
+        """Reconstruct images.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, h, w), (n, h, w, c) or (n, n_features)
+            Images of the size of the training images.
+
+        Returns
+        -------
+        reconstructions : ndarray of the shape of X
+            In the unit of X, as float32, or float64 where X needs it. The reconstruction of an
+            image does not depend on the other images.
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted.
+        TypeError, ValueError
+            If X is not a stack of images as in `fit`.
+        """
+        from sklearn_ncae.network import reconstruct_batch
+
+        check_is_fitted(self)
+        images, layout = check_image_stack(self, X, image_shape=self.image_shape, reset=False)
+        step = int(np.clip(_BATCH_PIXELS // np.prod(self.image_shape_[:2]), 2, _BATCH_IMAGES))
+        reconstructions = np.empty(images.shape, np.result_type(images.dtype, np.float32))
+        for start in range(0, len(images), step):
+            batch = images[start : start + step]
+            outputs = reconstruct_batch(self.model_, self._scale.to_network(batch))
+            reconstructions[start : start + step] = self._scale.to_pixels(outputs, images.dtype)
+        return reconstructions.reshape(len(images), *layout)
+
+    @property
+    def model_(self) -> Any:
+        """The trained Keras network, rebuilt from its weights after a copy or a pickle."""
+        check_is_fitted(self)
+        if self._model is None:
+            from sklearn_ncae.network import build_network
+
+            model = build_network(**self._network)
+            model.set_weights(self.weights_)
+            self._model = model
+        return self._model
+
+    def _check_network(self) -> dict[str, Any]:
+        filters = tuple(self.filters)
+        if not filters or not all(isinstance(f, Integral) and f > 0 for f in filters):
+            raise ValueError(
+                f"filters must be one or more positive integers, one per level; got {filters}."
+            )
+        smallest = 2 ** len(filters)
+        # Rows of a table are images of height 1, and may be as short as one value.
+        is_table = self.image_shape_[0] == 1 and self.image_shape is None
+        if not is_table and min(self.image_shape_[:2]) < smallest:
+            raise ValueError(
+                f"Images of {self.image_shape_[0]} x {self.image_shape_[1]} pixels are smaller "
+                f"than the {smallest} x {smallest} that {len(filters)} levels can take. Give "
+                "larger images, or fewer levels in filters."
+            )
+        return {
+            "image_shape": self.image_shape_,
+            "filters": filters,
+            "bottleneck": self.bottleneck,
+            "bottleneck_size": self.bottleneck_size,
+            "convolution": self.convolution,
+        }
+
+    def _make_optimizer(self) -> Any:
+        import keras
+
+        if isinstance(self.optimizer, str):
+            optimizer = keras.optimizers.get(self.optimizer)
+            optimizer.learning_rate = self.learning_rate
+            return optimizer
+        # A copy: an optimizer belongs to the one network it has been built for.
+        return keras.optimizers.deserialize(keras.optimizers.serialize(self.optimizer))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out the Keras model: the weights are all that has to travel."""
+        state: dict[str, Any] = super().__getstate__()
+        return {**state, "_model": None} if "_model" in state else state
+
+    def __sklearn_is_fitted__(self) -> bool:
+        """Tell `check_is_fitted` by what the end of `fit` leaves behind."""
+        return hasattr(self, "weights_")
+
+    def __sklearn_tags__(self) -> Tags:
+        """Declare that stacks of images are accepted beside tables."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.three_d_array = True
+        return tags
+
+
+def _stop_when_not_finite() -> Any:
+    import keras
+
+    def check(epoch: int, logs: dict[str, float] | None = None) -> None:
+        loss = (logs or {}).get("loss", 0.0)
+        if not np.isfinite(loss):
+            raise ValueError(
+                f"Training diverged: the loss was {loss} in epoch {epoch + 1}. Lower the "
+                "learning_rate, or check the images for extreme values."
+            )
+
+    return keras.callbacks.LambdaCallback(on_epoch_end=check)

@@ -1,0 +1,332 @@
+"""The residual image and the statistics that describe it."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import entr
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils.validation import check_array, validate_data
+
+Floats = NDArray[np.float64]
+Tail = Literal["upper", "both"]
+
+# Residuals are described in blocks of this many float64 values (16 MB), so that memory does not
+# grow with the number of images.
+_BLOCK_VALUES = 2_000_000
+
+
+class _Residuals:
+    """Sums shared by the statistics of a block of residuals, computed when first needed."""
+
+    def __init__(self, values: Floats) -> None:
+        self.signed = values
+
+    @cached_property
+    def mean(self) -> Floats:
+        return self.signed.mean(axis=1)
+
+    @cached_property
+    def centred(self) -> Floats:
+        return self.signed - self.mean[:, None]
+
+    @cached_property
+    def var(self) -> Floats:
+        return np.square(self.centred).mean(axis=1)
+
+    @cached_property
+    def standardised(self) -> Floats:
+        # Where all values are one value but for rounding, the higher moments are rounding alone.
+        std = np.sqrt(self.var)
+        constant = std <= np.finfo(np.float64).eps * np.abs(self.mean)
+        return np.where(
+            constant[:, None], 0.0, self.centred / np.where(constant, 1.0, std)[:, None]
+        )
+
+    @cached_property
+    def minimum(self) -> Floats:
+        return self.signed.min(axis=1)
+
+    @cached_property
+    def maximum(self) -> Floats:
+        return self.signed.max(axis=1)
+
+    @cached_property
+    def absolute(self) -> Floats:
+        return np.abs(self.signed)
+
+    @cached_property
+    def entropy(self) -> Floats:
+        total = self.absolute.sum(axis=1)
+        shares = self.absolute / np.where(total > 0, total, 1.0)[:, None]
+        return entr(shares).sum(axis=1)
+
+    def skewness(self) -> Floats:
+        return (np.square(self.standardised) * self.standardised).mean(axis=1)
+
+    def kurtosis(self) -> Floats:
+        moment = np.square(np.square(self.standardised)).mean(axis=1)
+        return np.where(moment > 0, moment - 3, 0.0)
+
+    def normalized_entropy(self) -> Floats:
+        n_pixels = self.signed.shape[1]
+        return self.entropy / np.log(n_pixels) if n_pixels > 1 else self.entropy
+
+
+@dataclass(frozen=True)
+class Statistic:
+    """One statistic of a residual image.
+
+    Attributes
+    ----------
+    compute : callable
+        From a block of residuals to one float64 value per image.
+    abnormal_tail : {"upper", "both"}
+        Whether a defect is known to raise the value, or can move it either way.
+    """
+
+    compute: Callable[[_Residuals], Floats]
+    abnormal_tail: Tail
+
+
+#: Every statistic by its name. A new one is a new line here.
+STATISTICS: dict[str, Statistic] = {
+    "mean": Statistic(lambda r: r.mean, "both"),
+    "std": Statistic(lambda r: np.sqrt(r.var), "upper"),
+    "var": Statistic(lambda r: r.var, "upper"),
+    "kurtosis": Statistic(lambda r: r.kurtosis(), "both"),
+    "skewness": Statistic(lambda r: r.skewness(), "both"),
+    "range": Statistic(lambda r: r.maximum - r.minimum, "upper"),
+    "min": Statistic(lambda r: r.minimum, "both"),
+    "max": Statistic(lambda r: r.maximum, "upper"),
+    "sum": Statistic(lambda r: r.signed.sum(axis=1), "both"),
+    "entropy": Statistic(lambda r: r.entropy, "both"),
+    "normalized_entropy": Statistic(lambda r: r.normalized_entropy(), "both"),
+    "mse": Statistic(lambda r: np.square(r.signed).mean(axis=1), "upper"),
+    "abs_mean": Statistic(lambda r: r.absolute.mean(axis=1), "upper"),
+    "abs_max": Statistic(lambda r: np.maximum(r.maximum, -r.minimum), "upper"),
+}
+
+
+def residual_image(images: ArrayLike, reconstructions: ArrayLike) -> NDArray[np.floating[Any]]:
+    """Original minus reconstruction: positive where the image is brighter than expected.
+
+    Parameters
+    ----------
+    images, reconstructions : array-like of the same shape
+        Any real dtype and unit.
+
+    Returns
+    -------
+    residual : ndarray of the same shape
+        float32, or float64 where an input needs it; integers do not wrap around.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_ncae.residuals import residual_image
+    >>> residual_image(np.uint8([[10, 20]]), np.uint8([[12, 15]]))
+    array([[-2.,  5.]], dtype=float32)
+    """
+    images, reconstructions = np.asarray(images), np.asarray(reconstructions)
+    if images.shape != reconstructions.shape:
+        raise ValueError(
+            "Images and reconstructions must have the same shape, got "
+            f"{images.shape} and {reconstructions.shape}."
+        )
+    dtype = np.result_type(images, reconstructions, np.float32)
+    return np.subtract(images, reconstructions, dtype=dtype)
+
+
+def check_statistic_names(statistics: str | Sequence[str]) -> list[str]:
+    """List of the statistics that a parameter names.
+
+    Parameters
+    ----------
+    statistics : str or sequence of str
+        One name, several, or ``"all"``.
+
+    Returns
+    -------
+    names : list of str
+
+    Raises
+    ------
+    ValueError
+        If a name is unknown, named twice, or none is given.
+    """
+    if isinstance(statistics, str):
+        statistics = list(STATISTICS) if statistics == "all" else [statistics]
+    names = list(statistics)
+    unknown = [name for name in names if name not in STATISTICS]
+    if unknown or not names or len(set(names)) < len(names):
+        raise ValueError(
+            f"Statistics must be one or more different names out of {', '.join(STATISTICS)}; "
+            f"got {names}."
+        )
+    return names
+
+
+class ResidualStatistics(TransformerMixin, BaseEstimator):
+    """Describe each residual image by statistics.
+
+    The transformer is stateless: `fit` only checks its input.
+
+    Parameters
+    ----------
+    statistics : "all", str or list of str, default="all"
+        Which statistics, in which order.
+
+        =====================  ========  =======================================================
+        name                   residual  value
+        =====================  ========  =======================================================
+        ``mean``               signed    mean
+        ``std``, ``var``       signed    standard deviation and variance (divided by n)
+        ``kurtosis``           signed    excess kurtosis, biased, as `scipy.stats.kurtosis`
+        ``skewness``           signed    skewness, biased, as `scipy.stats.skew`
+        ``range``              signed    maximum minus minimum
+        ``min``, ``max``       signed    darkest and brightest deviation
+        ``sum``                signed    sum, the last value of the cumulative sum
+        ``entropy``            absolute  information entropy, as `scipy.stats.entropy`, in nats
+        ``normalized_entropy`` absolute  the same divided by log(number of pixels), in 0..1
+        ``mse``                signed    mean squared error of the reconstruction
+        ``abs_mean``           absolute  mean absolute error of the reconstruction
+        ``abs_max``            absolute  largest deviation, bright or dark
+        =====================  ========  =======================================================
+
+    Notes
+    -----
+    Signed residuals keep apart what is too bright and what is too dark, which the mean, the
+    skewness and the extremes are there to tell. Entropy reads the absolute residual because it
+    treats the pixels' shares of the total as probabilities, which cannot be negative:
+    `scipy.stats.entropy` of a signed residual is ``-inf``.
+
+    Entropy is high when the residual is spread evenly over the image and low when it is
+    concentrated. A small defect concentrates it, so defects tend to have the *lower* entropy,
+    which is the opposite of what the article hopes for; see the page on the statistics in the
+    user guide for measurements.
+
+    Several statistics say the same: ``var = std ** 2``, ``range = max - min``,
+    ``mse = var + mean ** 2`` and ``sum = n * mean``.
+
+    A constant residual has skewness, kurtosis and variance 0; a perfect reconstruction has
+    entropy 0 (where the article's function maps ``nan`` to 0).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_ncae.residuals import ResidualStatistics
+    >>> residuals = np.zeros((2, 4, 4))
+    >>> residuals[1, 0, 0] = 2.0
+    >>> ResidualStatistics(["mse", "max"]).fit_transform(residuals)
+    array([[0.  , 0.  ],
+           [0.25, 2.  ]])
+    """
+
+    def __init__(self, statistics: str | Sequence[str] = "all") -> None:
+        self.statistics = statistics
+
+    def fit(self, X: ArrayLike, y: Any = None) -> Self:
+        """Check the parameters and the input.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, h, w), (n, h, w, c) or (n, n_pixels)
+            Residual images.
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        self : ResidualStatistics
+        """
+        check_statistic_names(self.statistics)
+        self._check(X, reset=True)
+        return self
+
+    def transform(self, X: ArrayLike) -> Floats:
+        """Compute the statistics.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, h, w), (n, h, w, c) or (n, n_pixels)
+            Residual images, any real dtype.
+
+        Returns
+        -------
+        statistics : ndarray of shape (n, n_statistics), float64
+
+        Raises
+        ------
+        ValueError
+            If X has fewer than two dimensions, is empty, or has nan or infinite values.
+        """
+        names = check_statistic_names(self.statistics)
+        X = self._check(X, reset=False)
+        residuals = X.reshape(len(X), -1)
+        statistics = np.empty((len(X), len(names)))
+        step = max(1, _BLOCK_VALUES // residuals.shape[1])
+        for start in range(0, len(X), step):
+            rows = slice(start, start + step)
+            block = _Residuals(residuals[rows].astype(np.float64))
+            for column, name in enumerate(names):
+                statistics[rows, column] = STATISTICS[name].compute(block)
+        return statistics
+
+    def get_feature_names_out(self, input_features: Any = None) -> NDArray[np.object_]:
+        """Names of the statistics, in the order of the columns.
+
+        Parameters
+        ----------
+        input_features : None
+            Ignored.
+
+        Returns
+        -------
+        names : ndarray of str
+        """
+        return np.asarray(check_statistic_names(self.statistics), dtype=object)
+
+    def _check(self, X: Any, reset: bool) -> NDArray[Any]:
+        X = X if hasattr(X, "ndim") else np.asarray(X)
+        # A residual of any size can be described: only tables have a number of features to keep.
+        if X.ndim == 2:
+            if not reset and not hasattr(self, "n_features_in_"):
+                return check_array(X, estimator=self)
+            return validate_data(self, X, reset=reset)
+        X = check_array(X, ensure_2d=False, allow_nd=True, estimator=self)
+        if X.ndim < 2 or 0 in X.shape:
+            raise ValueError(
+                "Residual images must have the shape (n, h, w), (n, h, w, c) or (n, n_pixels) "
+                f"with at least one pixel, got {X.shape}. Reshape your data, for one residual "
+                "image to residual[np.newaxis]."
+            )
+        return X
+
+    def __sklearn_is_fitted__(self) -> bool:
+        """Stateless: always ready to transform."""
+        return True
+
+    def __sklearn_tags__(self) -> Any:
+        """Declare that images are accepted beside tables, and that fit is not needed."""
+        tags = super().__sklearn_tags__()
+        tags.requires_fit = False
+        tags.input_tags.three_d_array = True
+        return tags
+
+
+__all__ = [
+    "STATISTICS",
+    "ResidualStatistics",
+    "Statistic",
+    "check_statistic_names",
+    "residual_image",
+]
