@@ -362,7 +362,8 @@ def bootstrap_confidence_interval(
     Examples
     --------
     >>> from sklearn_ncae.metrics import bootstrap_confidence_interval
-    >>> bootstrap_confidence_interval([1, 1, -1, -1], [3, 2, 1, 0], random_state=0)
+    >>> y, scores = [1, 1, -1, -1], [3, 2, 1, 0]
+    >>> bootstrap_confidence_interval(y, scores, n_resamples=50, random_state=0)
     ConfidenceInterval(low=1.0, high=1.0)
     """
     if isinstance(metric, str):

@@ -20,7 +20,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from sklearn_ncae import comparison
+from sklearn_ncae import NCAEDetector, comparison
 from sklearn_ncae.baselines import MeanBrightnessDetector
 from sklearn_ncae.images import ImageLoader
 from sklearn_ncae.metrics import compare_detectors, detection_scores
@@ -101,6 +101,17 @@ class TestCompareDetectors:
             for figure in ("accuracy", "roc_auc", "prc_auc", "f1"):
                 assert table.loc[name, figure] == pytest.approx(rows[figure].mean())
                 assert table.loc[name, f"{figure}_std"] == pytest.approx(rows[figure].std())
+
+    def test_ncae_among_others(self):
+        X, y = make_images(n=24, size=8)
+        ncae = NCAEDetector(
+            filters=(4,), bottleneck_size=2, epochs=1, false_alarm_rate=0.5, random_state=0
+        )
+        table = compare_detectors(
+            {"ncae": ncae, "lof": outlier_factor()}, X, y, cv=2, random_state=0
+        )
+        assert (table["error"] == "").all()
+        assert np.isfinite(table.loc["ncae", "roc_auc"])
 
     def test_figures_are_those_of_a_loop_by_hand(self):
         X, y = make_images()

@@ -21,7 +21,9 @@ from sklearn.neighbors import LocalOutlierFactor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from sklearn_ncae import NCAEDetector
 from sklearn_ncae._labels import check_detection_labels
+from sklearn_ncae.datasets import make_castings
 from sklearn_ncae.metrics import (
     aupro_score,
     bootstrap_confidence_interval,
@@ -122,6 +124,19 @@ class TestDetectionScores:
                 "f1": f1_score(y, predicted, pos_label=-1),
             }
         )
+
+    def test_ncae_detector_and_its_residual_maps(self):
+        castings = make_castings(20, 4, image_size=16, random_state=0)
+        detector = NCAEDetector(
+            filters=(4,), bottleneck_size=2, epochs=1, false_alarm_rate=0.5, random_state=0
+        )
+        detector.fit(castings.images[castings.target == 1])
+        scores = detection_scores(detector, castings.images, castings.target)
+        predicted = detector.predict(castings.images)
+        assert scores["accuracy"] == accuracy_score(castings.target, predicted)
+        maps = np.abs(detector.residual(castings.images))
+        assert 0 <= aupro_score(castings.masks, maps) <= 1
+        assert 0 <= pixel_roc_auc_score(castings.masks, maps) <= 1
 
     def test_hand_computed(self):
         # Ranking from most abnormal: defect, good, defect, good; alarms: the first two.
@@ -271,12 +286,12 @@ class TestBootstrap:
         rng = np.random.default_rng(0)
         y = np.repeat([1, -1], 50)
         scores = rng.normal(size=100) + y
-        low, high = bootstrap_confidence_interval(y, scores, n_resamples=200, random_state=0)
+        low, high = bootstrap_confidence_interval(y, scores, n_resamples=100, random_state=0)
         assert low < roc_auc_score(y == -1, -scores) < high
-        again = bootstrap_confidence_interval(y, scores, n_resamples=200, random_state=0)
+        again = bootstrap_confidence_interval(y, scores, n_resamples=100, random_state=0)
         assert again == (low, high)
         narrow = bootstrap_confidence_interval(
-            y, scores, n_resamples=200, confidence_level=0.5, random_state=0
+            y, scores, n_resamples=100, confidence_level=0.5, random_state=0
         )
         assert narrow.high - narrow.low < high - low
 
@@ -289,11 +304,11 @@ class TestBootstrap:
 
         def width(groups):
             interval = bootstrap_confidence_interval(
-                y_copies, score_copies, groups=groups, n_resamples=200, random_state=0
+                y_copies, score_copies, groups=groups, n_resamples=100, random_state=0
             )
             return interval.high - interval.low
 
-        single = bootstrap_confidence_interval(y, scores, n_resamples=200, random_state=0)
+        single = bootstrap_confidence_interval(y, scores, n_resamples=100, random_state=0)
         assert width(groups) == pytest.approx(single.high - single.low)
         assert width(None) < width(groups) / 2
 
