@@ -1,6 +1,7 @@
 """What an image is here: stacks of images in arrays, and image files read into them."""
 
 import os
+import warnings
 from collections.abc import Sequence
 from numbers import Integral
 from typing import Any, ClassVar, Self
@@ -325,7 +326,9 @@ class ImageLoader(TransformerMixin, BaseEstimator):
         images[0] = first
         for i, image in enumerate(decoded, start=1):
             if image.shape != first.shape:
-                decoded.close()
+                with warnings.catch_warnings():  # joblib warns of the reads that this cancels
+                    warnings.simplefilter("ignore", UserWarning)
+                    decoded.close()
                 raise ValueError(
                     f"The images differ in size: {paths[0]} has (height, width) "
                     f"{first.shape[:2]}, {paths[i]} has {image.shape[:2]}. Set size=(height, "
