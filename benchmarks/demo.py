@@ -18,7 +18,7 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, clone
 from sklearn.decomposition import PCA
 from sklearn.ensemble import IsolationForest
 from sklearn.neighbors import LocalOutlierFactor
@@ -67,7 +67,7 @@ class PCAReconstructor(BaseEstimator):
         return np.asarray(255 * flat).reshape(X.shape)
 
 
-def flatten(X: NDArray[Any]) -> NDArray[np.float32]:
+def flatten(X: NDArray[Any]) -> NDArray[Any]:
     """Return 8-bit images as rows of numbers from 0 to 1."""
     return X.reshape(len(X), -1).astype(np.float32) / 255
 
@@ -102,10 +102,11 @@ def detectors(epochs: int, n_train: int, verbose: int) -> dict[str, Any]:
     """Return the unfitted detectors by the name that the table shows."""
     pca = PCA(min(64, n_train), random_state=0)
     scaled = FunctionTransformer(flatten)
-    ncae = {"epochs": epochs, "false_alarm_rate": FALSE_ALARM_RATE, "random_state": 0}
-    ncae["verbose"] = verbose
+    ncae = NCAEDetector(
+        epochs=epochs, false_alarm_rate=FALSE_ALARM_RATE, verbose=verbose, random_state=0
+    )
     return {
-        "NCAE": NCAEDetector(**ncae),
+        "NCAE": ncae,
         BRIGHTNESS: MeanBrightnessDetector(contamination=FALSE_ALARM_RATE),
         "IsolationForest": make_pipeline(
             scaled, IsolationForest(contamination=FALSE_ALARM_RATE, random_state=0)
@@ -117,7 +118,7 @@ def detectors(epochs: int, n_train: int, verbose: int) -> dict[str, Any]:
         "PCA reconstruction": ResidualDetector(
             PCAReconstructor(), false_alarm_rate=FALSE_ALARM_RATE
         ),
-        "plain convolutional AE": NCAEDetector(convolution="standard", **ncae),
+        "plain convolutional AE": clone(ncae).set_params(convolution="standard"),
     }
 
 
@@ -184,8 +185,8 @@ def draw(output: Path, ncae: Any, split: Split, decisions: dict[str, NDArray[np.
     # Defects from clearly found to clearly missed, good parts from clearly passed to flagged.
     defect, good = ranked[y[ranked] == -1], ranked[y[ranked] == 1][::-1]
     pictures = {
-        "best": [*defect[:2], *good[:2]],
-        "worst": [*defect[-2:], *good[-2:]],
+        "best": np.concatenate([defect[:2], good[:2]]),
+        "worst": np.concatenate([defect[-2:], good[-2:]]),
         "borderline": np.argsort(np.abs(decision))[:4],
     }
     for name, rows in pictures.items():
@@ -217,7 +218,7 @@ def main(arguments: list[str] | None = None) -> None:
         "in subfolders for good and defective parts",
     )
     parser.add_argument("--size", type=int, default=128, help="side of the images in pixels")
-    parser.add_argument("--epochs", type=int, default=30, help="passes over the training images")
+    parser.add_argument("--epochs", type=int, default=40, help="passes over the training images")
     parser.add_argument("--output", type=Path, default=Path("demo_output"), help="for pictures")
     options = parser.parse_args(arguments)
 
