@@ -42,7 +42,7 @@ electroluminescence images, Solar Energy 185, 455-468, doi:10.1016/j.solener.201
         "random_state": [Integral, np.random.RandomState, np.random.Generator, None],
     },
     prefer_skip_nested_validation=True,
-)  # type: ignore[untyped-decorator]
+)
 def make_castings(
     n_good: int = 200,
     n_defect: int = 60,
@@ -145,7 +145,7 @@ def make_castings(
         "n_jobs": [Integral, None],
     },
     prefer_skip_nested_validation=True,
-)  # type: ignore[untyped-decorator]
+)
 def load_elpv(
     *,
     kind: str = "mono",
@@ -255,7 +255,7 @@ def load_elpv(
         "load": ["boolean"],
     },
     prefer_skip_nested_validation=True,
-)  # type: ignore[untyped-decorator]
+)
 def load_image_folder(
     folder: str | os.PathLike[str],
     *,
