@@ -1,7 +1,9 @@
 """OneClassSplit and TunedThresholdDetector, with several outlier detectors of scikit-learn."""
 
 import pickle
+import runpy
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -30,8 +32,11 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.svm import OneClassSVM
 from sklearn.utils.estimator_checks import estimator_checks_generator, parametrize_with_checks
 
+from sklearn_ncae import NCAEDetector
+from sklearn_ncae.datasets import make_castings
 from sklearn_ncae.model_selection import OneClassSplit, TunedThresholdDetector
 
+EXAMPLE = Path(__file__).parents[1] / "docs" / "examples" / "plot_threshold_search.py"
 FOREST = IsolationForest(n_estimators=10, random_state=0)
 DETECTORS = {
     "forest": FOREST,
@@ -721,3 +726,33 @@ def test_f1_inside_one_class_split_says_what_to_do(paths):
     ):
         warnings.simplefilter("ignore")
         GridSearchCV(tuned, {"cv": [3]}, scoring="accuracy", cv=OneClassSplit(3)).fit(files, y)
+
+
+# --- with the package's own detector ---------------------------------------------------------
+
+
+def test_the_tools_work_with_ncae_detector():
+    castings = make_castings(n_good=30, n_defect=12, image_size=24, random_state=0)
+    X, y = castings.images, castings.target
+    detector = NCAEDetector(filters=(4,), epochs=1, contamination=0.1, random_state=0)
+    cv = OneClassSplit(StratifiedKFold(2, shuffle=True, random_state=0))
+    tuned = TunedThresholdDetector(detector, cv=cv).fit(X, y)
+    np.testing.assert_allclose(tuned.score_samples(X), tuned.detector_.score_samples(X))
+    np.testing.assert_array_equal(tuned.predict(X) == 1, tuned.score_samples(X) >= tuned.offset_)
+    again = pickle.loads(pickle.dumps(tuned))
+    np.testing.assert_array_equal(again.decision_function(X), tuned.decision_function(X))
+
+    fitted = tuned.detector_
+    for params in ({"max_false_alarm_rate": 0.1}, {"min_recall": 0.9}, {"costs": COSTS}):
+        prefit = TunedThresholdDetector(fitted, cv="prefit", **params).fit(X, y)
+        assert set(prefit.predict(X)) == {1, -1}
+
+
+def test_the_documented_threshold_search_runs(monkeypatch, capsys):
+    plt = pytest.importorskip("matplotlib.pyplot")
+    monkeypatch.setattr(plt, "show", lambda: None)
+    names = runpy.run_path(str(EXAMPLE))
+    plt.close("all")
+    assert names["search"].best_estimator_.detector_.named_steps["load"]
+    assert np.isfinite(names["result"]["test_score"]).all()
+    assert "at least 99 are needed" in capsys.readouterr().out
