@@ -15,6 +15,7 @@ from sklearn.utils import assert_all_finite, check_consistent_length, column_or_
 from sklearn_ncae._labels import check_detection_labels
 from sklearn_ncae._optional import import_extra
 from sklearn_ncae._residual_maps import ResidualMapDisplay, part_with
+from sklearn_ncae.residuals import ResidualStatistics
 
 __all__ = [
     "PrecisionRecallComparisonDisplay",
@@ -784,7 +785,7 @@ class StatisticsScatterDisplay:
         X: Any,
         y: ArrayLike,
         *,
-        statistic: str | int = 0,
+        statistic: str | int | None = None,
         against: str | int | None = None,
         names: Sequence[str] | None = None,
         threshold: float | None = None,
@@ -804,8 +805,13 @@ class StatisticsScatterDisplay:
             Images, as the detector takes them.
         y : array-like of shape (n,)
             +1 for good and -1 for a defect. One class alone is accepted.
-        statistic, against, names, pos_label
+        statistic : str or int, default=None
+            Name or number of the statistic on the vertical axis. If None, the one that the
+            detector's decision is a threshold on, else the first.
+        against, pos_label
             As in `from_predictions`.
+        names : list of k str, default=None
+            Names of the statistics, by default those of `ResidualStatistics` if there are as many.
         threshold, against_threshold : float, default=None
             As in the class. If None, a line is drawn where the detector's decision is a
             threshold on that statistic alone.
@@ -824,21 +830,25 @@ class StatisticsScatterDisplay:
             names = ["decision function"] if names is None else names
         else:
             statistics = part.residual_statistics(inner_X)
+            standard = list(ResidualStatistics().get_feature_names_out())
+            if names is None and np.shape(statistics)[1:] == (len(standard),):
+                names = standard
         columns = _named_columns(statistics, names)
+        implied = {name: _implied_threshold(c, decisions) for name, c in columns.items()}
+        if statistic is None:
+            statistic = next((name for name in columns if implied[name] is not None), 0)
+        if threshold is None:
+            threshold = implied[_column(statistic, list(columns))]
+        if against is not None and against_threshold is None:
+            against_threshold = implied[_column(against, list(columns))]
         return cls.from_predictions(
             y,
             statistics,
             statistic=statistic,
             against=against,
             names=names,
-            threshold=_implied_threshold(
-                threshold, columns[_column(statistic, list(columns))], decisions
-            ),
-            against_threshold=None
-            if against is None
-            else _implied_threshold(
-                against_threshold, columns[_column(against, list(columns))], decisions
-            ),
+            threshold=threshold,
+            against_threshold=against_threshold,
             pos_label=pos_label,
             ax=ax,
         )
@@ -967,15 +977,11 @@ def _column(which: str | int, names: list[str]) -> str:
     raise ValueError(f"There is no statistic {which!r}; there are {names}, numbered from 0.")
 
 
-def _implied_threshold(
-    given: float | None, values: NDArray[np.float64], decisions: NDArray[np.float64]
-) -> float | None:
+def _implied_threshold(values: NDArray[np.float64], decisions: NDArray[np.float64]) -> float | None:
     """Return the threshold on `values` where the decision depends on nothing else."""
-    if given is not None:
-        return given
     # decision = score - offset, and a score is a statistic itself or its negative.
     for sign in (-1.0, 1.0):
         offsets = values - sign * decisions
-        if np.ptp(offsets) <= 1e-6 * np.ptp(values):
+        if np.ptp(offsets) <= 1e-6 * np.ptp(decisions):
             return float(np.median(offsets))
     return None

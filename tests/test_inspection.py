@@ -329,6 +329,15 @@ def test_scatter_draws_the_line_of_the_statistic_that_decides():
     assert display.threshold == 7.0
 
 
+def test_scatter_of_ncae_finds_the_deciding_statistic_by_its_name():
+    detector, images = _detector("ncae")
+    display = StatisticsScatterDisplay.from_estimator(detector, images, Y, against="std")
+    assert (display.name, display.against_name) == ("mse", "std")
+    np.testing.assert_allclose(display.values, -detector.score_samples(images), rtol=1e-5)
+    flagged = detector.predict(images) == -1
+    np.testing.assert_array_equal(display.values > display.threshold, flagged)
+
+
 def test_scatter_of_a_detector_without_statistics_shows_its_decision():
     detector, images = _detector("pipeline")
     display = StatisticsScatterDisplay.from_estimator(detector, images, Y)
