@@ -229,8 +229,7 @@ def main(arguments: list[str] | None = None) -> None:
         f"    {len(split.X_train)} good images to train on; to test on "
         f"{len(split.y_test) - n_defects} good and {n_defects} defective ones"
     )
-    # Keras' bar redraws itself, which is one line per epoch only on a terminal.
-    verbose = 1 if sys.stdout.isatty() else 2
+    verbose = 1 if sys.stdout.isatty() else 2  # elsewhere a progress bar fills the log
     fitted = detectors(options.epochs, len(split.X_train), verbose)
     rows, decisions = {}, {}
     for name, detector in fitted.items():

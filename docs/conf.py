@@ -24,7 +24,15 @@ exclude_patterns = ["_build", "_templates", "examples", "sg_execution_times.rst"
 
 # One page per module with everything public in it; numpydoc's own list of members would repeat it.
 autosummary_generate = True
-autodoc_default_options = {"members": True, "show-inheritance": True}
+autodoc_default_options = {
+    "members": True,
+    "show-inheritance": True,
+    # Made by scikit-learn for every estimator, with references into its own user guide.
+    "exclude-members": ", ".join(
+        f"set_{method}_request"
+        for method in ("fit", "partial_fit", "predict", "score", "transform")
+    ),
+}
 autodoc_typehints = "none"
 numpydoc_show_class_members = False
 

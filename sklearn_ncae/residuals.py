@@ -185,22 +185,22 @@ class ResidualStatistics(TransformerMixin, BaseEstimator):
     statistics : "all", str or list of str, default="all"
         Which statistics, in which order.
 
-        =====================  ========  =======================================================
-        name                   residual  value
-        =====================  ========  =======================================================
-        ``mean``               signed    mean
-        ``std``, ``var``       signed    standard deviation and variance (divided by n)
-        ``kurtosis``           signed    excess kurtosis, biased, as `scipy.stats.kurtosis`
-        ``skewness``           signed    skewness, biased, as `scipy.stats.skew`
-        ``range``              signed    maximum minus minimum
-        ``min``, ``max``       signed    darkest and brightest deviation
-        ``sum``                signed    sum, the last value of the cumulative sum
-        ``entropy``            absolute  information entropy, as `scipy.stats.entropy`, in nats
-        ``normalized_entropy`` absolute  the same divided by log(number of pixels), in 0..1
-        ``mse``                signed    mean squared error of the reconstruction
-        ``abs_mean``           absolute  mean absolute error of the reconstruction
-        ``abs_max``            absolute  largest deviation, bright or dark
-        =====================  ========  =======================================================
+        ======================  ========  =======================================================
+        name                    residual  value
+        ======================  ========  =======================================================
+        ``mean``                signed    mean
+        ``std``, ``var``        signed    standard deviation and variance (divided by n)
+        ``kurtosis``            signed    excess kurtosis, biased, as `scipy.stats.kurtosis`
+        ``skewness``            signed    skewness, biased, as `scipy.stats.skew`
+        ``range``               signed    maximum minus minimum
+        ``min``, ``max``        signed    darkest and brightest deviation
+        ``sum``                 signed    sum, the last value of the cumulative sum
+        ``entropy``             absolute  information entropy, as `scipy.stats.entropy`, in nats
+        ``normalized_entropy``  absolute  the same divided by log(number of pixels), in 0..1
+        ``mse``                 signed    mean squared error of the reconstruction
+        ``abs_mean``            absolute  mean absolute error of the reconstruction
+        ``abs_max``             absolute  largest deviation, bright or dark
+        ======================  ========  =======================================================
 
     Notes
     -----
