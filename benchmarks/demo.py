@@ -9,7 +9,7 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 # Before TensorFlow and matplotlib are imported: no start-up notes, no window.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -18,7 +18,7 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator, clone
+from sklearn.base import clone
 from sklearn.decomposition import PCA
 from sklearn.ensemble import IsolationForest
 from sklearn.neighbors import LocalOutlierFactor
@@ -27,7 +27,7 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn.svm import OneClassSVM
 
 from sklearn_ncae import NCAEDetector, ResidualDetector
-from sklearn_ncae.baselines import MeanBrightnessDetector
+from sklearn_ncae.baselines import MeanBrightnessDetector, PCAReconstructor
 from sklearn_ncae.datasets import load_elpv, load_image_folder, make_castings
 from sklearn_ncae.inspection import (
     PrecisionRecallComparisonDisplay,
@@ -47,24 +47,6 @@ class Split(NamedTuple):
     X_train: NDArray[Any]
     X_test: NDArray[Any]
     y_test: NDArray[np.int64]
-
-
-class PCAReconstructor(BaseEstimator):
-    """Reconstructs images from their first principal components."""
-
-    def __init__(self, n_components: int = 64) -> None:
-        self.n_components = n_components
-
-    def fit(self, X: NDArray[Any], y: Any = None) -> Self:
-        """Learn the components of images of shape (n, ...)."""
-        flat = flatten(X)
-        self.pca_ = PCA(min(self.n_components, *flat.shape), random_state=0).fit(flat)
-        return self
-
-    def predict(self, X: NDArray[Any]) -> NDArray[Any]:
-        """Return reconstructions in the shape and units of X."""
-        flat = self.pca_.inverse_transform(self.pca_.transform(flatten(X)))
-        return np.asarray(255 * flat).reshape(X.shape)
 
 
 def flatten(X: NDArray[Any]) -> NDArray[Any]:
@@ -116,7 +98,7 @@ def detectors(epochs: int, n_train: int, verbose: int) -> dict[str, Any]:
             scaled, pca, LocalOutlierFactor(novelty=True, contamination=FALSE_ALARM_RATE)
         ),
         "PCA reconstruction": ResidualDetector(
-            PCAReconstructor(), false_alarm_rate=FALSE_ALARM_RATE
+            PCAReconstructor(random_state=0), false_alarm_rate=FALSE_ALARM_RATE, random_state=0
         ),
         "plain convolutional AE": clone(ncae).set_params(convolution="standard"),
     }
@@ -218,7 +200,7 @@ def main(arguments: list[str] | None = None) -> None:
         "in subfolders for good and defective parts",
     )
     parser.add_argument("--size", type=int, default=128, help="side of the images in pixels")
-    parser.add_argument("--epochs", type=int, default=40, help="passes over the training images")
+    parser.add_argument("--epochs", type=int, default=20, help="passes over the training images")
     parser.add_argument("--output", type=Path, default=Path("demo_output"), help="for pictures")
     options = parser.parse_args(arguments)
 
