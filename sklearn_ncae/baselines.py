@@ -185,7 +185,8 @@ class PCAReconstructor(BaseEstimator):
         images = np.asarray(X)
         rows = images.reshape(len(images), -1)
         n_components = min(self.n_components, *rows.shape)
-        self.pca_ = PCA(n_components, random_state=self.random_state).fit(rows)
+        with np.errstate(invalid="ignore"):  # shares of a variance that is 0, if all are equal
+            self.pca_ = PCA(n_components, random_state=self.random_state).fit(rows)
         self.n_features_in_ = self.pca_.n_features_in_
         return self
 

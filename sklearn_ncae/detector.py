@@ -195,7 +195,8 @@ class _ResidualDetectorBase(OutlierMixin, BaseEstimator):
         --------
         sklearn_ncae.calibration.conformal_p_values
         """
-        return conformal_p_values(self.calibration_scores_, self.score_samples(X))
+        scores = self.score_samples(X)
+        return conformal_p_values(self.calibration_scores_, scores)
 
     def reconstruct(self, X: ArrayLike) -> NDArray[Any]:
         """Show the images as the detector expects them.

@@ -1,0 +1,65 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sklearn_ncae.calibration import conformal_offset, conformal_p_values
+
+
+@pytest.mark.parametrize(("n", "rate"), [(19, 0.05), (50, 0.1), (99, 0.01), (200, 0.03)])
+def test_promised_false_alarm_rate_holds_on_new_good_images(n, rate):
+    rng = np.random.default_rng(0)
+    alarms, p_values = [], []
+    for _ in range(2000):
+        good = rng.gamma(2.0, size=n + 20)  # any distribution will do
+        offset, promised = conformal_offset(good[:n], rate)
+        assert promised <= rate
+        alarms.append(np.mean(good[n:] < offset))
+        p_values.append(conformal_p_values(good[:n], good[n:]))
+    # The rate is exact for continuous scores: floor(rate * (n + 1)) / (n + 1).
+    error = np.std(alarms) / np.sqrt(len(alarms))
+    assert np.mean(alarms) == pytest.approx(promised, abs=4 * error)
+    assert np.mean(np.concatenate(p_values) <= rate) <= rate + 4 * error
+
+
+@given(
+    st.lists(st.integers(-3, 3), min_size=1, max_size=60),
+    st.sampled_from([0.02, 0.05, 0.1, 0.3, 0.5]),
+)
+@pytest.mark.filterwarnings("ignore:.*cannot promise")
+def test_offset_and_p_values_agree(scores, rate):
+    offset, promised = conformal_offset(scores, rate)
+    new = np.arange(-4.0, 5.0)
+    below = conformal_p_values(scores, new) <= promised + 1e-12
+    np.testing.assert_array_equal(new < offset, below)
+    # No more than the promised share of the scores lies below.
+    assert np.sum(np.less(scores, offset)) <= promised * (len(scores) + 1) - 1 + 1e-9
+
+
+def test_p_values_against_counting():
+    rng = np.random.default_rng(1)
+    calibration, scores = rng.integers(0, 9, 30), rng.integers(-1, 10, 50)
+    expected = [(1 + np.sum(calibration <= score)) / 31 for score in scores]
+    np.testing.assert_array_equal(conformal_p_values(calibration, scores), expected)
+
+
+def test_too_few_images_say_what_they_can_promise():
+    with pytest.warns(UserWarning, match=r"lowest they can is 0\.0909.*at least 19 good images"):
+        offset, promised = conformal_offset(np.arange(10), 0.05)
+    assert (offset, promised) == (0, 1 / 11)
+
+
+@pytest.mark.parametrize("rate", [0, 1, -0.1, np.nan])
+def test_rate_out_of_range(rate):
+    with pytest.raises(ValueError, match="false_alarm_rate must be larger than 0"):
+        conformal_offset([1.0, 2.0], rate)
+
+
+def test_wrong_scores():
+    with pytest.raises(ValueError, match="at least one score"):
+        conformal_offset([], 0.1)
+    with pytest.raises(ValueError, match="one-dimensional"):
+        conformal_p_values([[1.0]], [1.0])
+    with pytest.raises(ValueError, match="finite"):
+        conformal_p_values([1.0, np.nan], [1.0])
+    assert conformal_p_values([1.0], []).shape == (0,)

@@ -1,0 +1,33 @@
+"""scikit-learn's estimator checks, all of them, with no expected failure."""
+
+import pytest
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from sklearn_ncae import NCAEDetector, NCAEReconstructor, ResidualDetector, ResidualStatistics
+from sklearn_ncae.baselines import PCAReconstructor
+
+ESTIMATORS = [
+    NCAEDetector(filters=(2,), epochs=1, random_state=0),
+    NCAEReconstructor(filters=(2,), epochs=1, random_state=0),
+    ResidualDetector(PCAReconstructor(2), random_state=0),
+    ResidualStatistics(),
+]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def eager_tensorflow():
+    """Compiling a graph takes longer than all the steps of these tiny fits."""
+    tf = pytest.importorskip("tensorflow")
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
+@pytest.mark.filterwarnings(
+    "ignore:.*held-out good images cannot promise",  # the checks' data are small
+    "ignore:.*run_functions_eagerly",
+    "ignore::sklearn.exceptions.SkipTestWarning",
+)
+@parametrize_with_checks(ESTIMATORS)
+def test_estimator_checks(estimator, check):
+    check(estimator)

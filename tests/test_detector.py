@@ -1,0 +1,397 @@
+import copy
+import os
+import pickle
+import random
+import subprocess
+import sys
+
+import cloudpickle
+import joblib
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.base import clone
+from sklearn.ensemble import IsolationForest
+from sklearn.exceptions import NotFittedError
+from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import (
+    GridSearchCV,
+    GroupShuffleSplit,
+    StratifiedKFold,
+    cross_val_score,
+)
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+
+from sklearn_ncae import NCAEDetector, ResidualDetector, ResidualStatistics
+from sklearn_ncae.baselines import PCAReconstructor
+from sklearn_ncae.images import read_image
+from sklearn_ncae.residuals import STATISTICS
+
+TINY = {"filters": (4, 8), "epochs": 2, "random_state": 0}
+METHODS = ["score_samples", "decision_function", "predict", "p_values"]
+
+
+@pytest.fixture(scope="module")
+def detector(good_images):
+    return NCAEDetector(false_alarm_rate=0.2, **TINY).fit(good_images)
+
+
+def test_finds_the_defects(labelled_images):
+    X, y = labelled_images
+    detector = NCAEDetector(
+        filters=(8, 16), epochs=30, batch_size=8, false_alarm_rate=0.2, random_state=0
+    ).fit(X[y == 1])
+    assert roc_auc_score(y, detector.decision_function(X)) > 0.95
+    assert np.mean(detector.predict(X[y == -1]) == -1) > 0.9
+    assert detector.p_values(X[y == -1]).max() <= 0.2
+
+
+def test_methods_agree(detector, labelled_images):
+    X, _ = labelled_images
+    scores = detector.score_samples(X)
+    assert scores.dtype == np.float64
+    np.testing.assert_array_equal(detector.decision_function(X), scores - detector.offset_)
+    np.testing.assert_array_equal(detector.predict(X), np.where(scores < detector.offset_, -1, 1))
+    np.testing.assert_array_equal(
+        detector.predict(X) == -1, detector.p_values(X) <= detector.false_alarm_rate_ + 1e-12
+    )
+    np.testing.assert_array_equal(detector.residual(X), X - detector.reconstruct(X))
+    np.testing.assert_array_equal(
+        detector.residual_statistics(X), ResidualStatistics().transform(detector.residual(X))
+    )
+    mse = detector.residual_statistics(X)[:, list(STATISTICS).index("mse")]
+    np.testing.assert_array_equal(scores, -mse)
+
+
+def test_contamination_is_the_share_of_training_images_called_defects(good_images):
+    detector = NCAEDetector(contamination=0.1, **TINY)
+    assert np.mean(detector.fit_predict(good_images) == -1) == pytest.approx(0.1)
+    assert not hasattr(detector, "p_values")
+    with pytest.raises(AttributeError, match="p_values"):
+        detector.p_values(good_images)
+
+
+def test_the_promised_false_alarm_rate_holds_on_unseen_good_images():
+    """Simulation: a detector fitted, then many new good images from the same process."""
+    rng = np.random.default_rng(0)
+    reconstructor = PCAReconstructor(3)
+    rates = []
+    for seed in range(60):
+        good = rng.normal(size=(295, 4, 4))
+        detector = ResidualDetector(
+            reconstructor,
+            statistic=["mse", "abs_max", "skewness"],
+            calibration=0.5,
+            false_alarm_rate=0.1,
+            random_state=seed,
+        ).fit(good[:95])
+        rates.append(np.mean(detector.predict(good[95:]) == -1))
+    error = np.std(rates) / np.sqrt(len(rates))
+    assert np.mean(rates) <= 0.1 + 3 * error
+    assert np.mean(rates) >= 0.1 - 1 / 48 - 3 * error  # and it is not needlessly strict
+
+
+@pytest.mark.parametrize("name", STATISTICS)
+def test_every_statistic_makes_a_score(good_images, name):
+    detector = ResidualDetector(
+        PCAReconstructor(5), statistic=name, contamination=0.1, random_state=0
+    ).fit(good_images)
+    values = detector.residual_statistics(good_images)[:, list(STATISTICS).index(name)]
+    if STATISTICS[name].abnormal_tail == "both":
+        values = np.abs(values - np.median(values))
+    np.testing.assert_allclose(detector.score_samples(good_images), -values)
+
+
+def test_two_sided_statistics_find_defects_either_way():
+    rng = np.random.default_rng(0)
+    good = rng.normal(size=(60, 8, 8))
+    bright, dark = good[:5] + 3.0, good[:5] - 3.0
+    detector = ResidualDetector(
+        PCAReconstructor(2), statistic="mean", contamination=0.05, random_state=0
+    ).fit(good)
+    assert (detector.predict(np.concatenate([bright, dark])) == -1).all()
+
+
+def test_joint_score_is_indifferent_to_repeated_statistics(good_images):
+    def scores(statistic):
+        detector = ResidualDetector(PCAReconstructor(5), statistic=statistic, random_state=0)
+        return detector.set_params(contamination=0.1).fit(good_images).score_samples(good_images)
+
+    np.testing.assert_allclose(scores(["sum", "mse"]), scores(["sum", "mean", "mse"]))
+    assert np.isfinite(scores("joint")).all()
+    np.testing.assert_array_equal(scores("joint"), scores(list(STATISTICS)))
+
+
+def test_joint_score_where_a_statistic_never_varies():
+    X = np.ones((20, 4, 4))
+    detector = ResidualDetector(PCAReconstructor(1), statistic="joint", contamination=0.1)
+    assert np.isfinite(detector.fit(X).score_samples(X)).all()
+
+
+@pytest.mark.parametrize("parameters", [{}, {"bottleneck": "dense"}, {"statistic": "joint"}])
+def test_scores_do_not_depend_on_batches_or_on_how_X_is_split(good_images, parameters):
+    detector = NCAEDetector(contamination=0.1, **{**TINY, **parameters}).fit(good_images)
+    scores = detector.score_samples(good_images)
+    for step in (1, 2, 7, 33):
+        parts = [good_images[i : i + step] for i in range(0, 40, step)]
+        apart = np.concatenate([detector.score_samples(part) for part in parts])
+        np.testing.assert_array_equal(apart, scores)
+    order = np.random.default_rng(0).permutation(40)
+    np.testing.assert_array_equal(detector.score_samples(good_images[order]), scores[order])
+    detector.reconstructor_.set_params(batch_size=3)
+    np.testing.assert_array_equal(detector.score_samples(good_images), scores)
+
+
+def global_state():
+    import tensorflow as tf
+
+    return (
+        random.getstate(),
+        np.random.get_state()[1].tolist(),
+        np.random.get_state()[2],
+        tf.random.get_global_generator().state.numpy().tolist(),
+        tf.random.uniform((2,), seed=1).numpy().tolist(),
+        keras.random.uniform((2,)).numpy().tolist(),
+        dict(os.environ),
+        tf.config.experimental.is_op_determinism_enabled()
+        if hasattr(tf.config.experimental, "is_op_determinism_enabled")
+        else None,
+        keras.config.floatx(),
+        keras.config.dtype_policy().name,
+    )
+
+
+def test_no_global_generator_or_flag_is_changed(good_images):
+    import tensorflow as tf
+
+    states = []
+    for fit in (False, True):
+        keras.utils.set_random_seed(7)
+        tf.random.set_global_generator(tf.random.Generator.from_seed(7))
+        if fit:
+            NCAEDetector(**TINY, false_alarm_rate=0.2).fit(good_images).predict(good_images)
+        states.append(global_state())
+    assert states[0] == states[1]
+
+
+def test_same_random_state_same_scores_whatever_the_global_seeds(good_images, detector):
+    keras.utils.set_random_seed(99)
+    again = clone(detector).fit(good_images)
+    np.testing.assert_array_equal(
+        again.score_samples(good_images), detector.score_samples(good_images)
+    )
+    assert again.offset_ == detector.offset_
+
+
+def test_y_is_ignored(good_images, detector):
+    again = clone(detector).fit(good_images, y=np.repeat([1, -1], 20))
+    np.testing.assert_array_equal(
+        again.score_samples(good_images), detector.score_samples(good_images)
+    )
+
+
+@pytest.mark.parametrize(
+    "round_trip",
+    [
+        lambda d, path: pickle.loads(pickle.dumps(d)),
+        lambda d, path: cloudpickle.loads(cloudpickle.dumps(d)),
+        lambda d, path: copy.deepcopy(d),
+        lambda d, path: joblib.load(joblib.dump(d, path / "detector.joblib")[0]),
+    ],
+    ids=["pickle", "cloudpickle", "deepcopy", "joblib"],
+)
+def test_copies_score_the_same(detector, labelled_images, round_trip, tmp_path):
+    X, _ = labelled_images
+    twin = round_trip(detector, tmp_path)
+    for method in METHODS:
+        np.testing.assert_array_equal(getattr(twin, method)(X), getattr(detector, method)(X))
+
+
+def test_scores_the_same_in_a_loky_worker(detector, labelled_images):
+    X, _ = labelled_images
+    parts = joblib.Parallel(n_jobs=2, backend="loky")(
+        joblib.delayed(detector.score_samples)(part) for part in (X[:20], X[20:])
+    )
+    np.testing.assert_array_equal(np.concatenate(parts), detector.score_samples(X))
+
+
+def test_scores_the_same_in_a_fresh_process(detector, labelled_images, tmp_path):
+    X, _ = labelled_images
+    (tmp_path / "detector.pkl").write_bytes(pickle.dumps(detector))
+    np.save(tmp_path / "X.npy", X)
+    code = (
+        "import pickle, numpy as np\n"
+        "detector = pickle.load(open('detector.pkl', 'rb'))\n"
+        "np.save('scores.npy', detector.score_samples(np.load('X.npy')))\n"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
+    np.testing.assert_array_equal(np.load(tmp_path / "scores.npy"), detector.score_samples(X))
+
+
+def test_grid_search_over_network_and_statistic(labelled_images):
+    X, y = labelled_images
+    search = GridSearchCV(
+        NCAEDetector(contamination=0.1, **TINY),
+        {"filters": [(4,), (4, 8)], "statistic": ["mse", "max"]},
+        scoring="roc_auc",
+        cv=StratifiedKFold(2, shuffle=True, random_state=0),
+        n_jobs=2,
+    ).fit(X, y)
+    assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+    assert search.predict(X).shape == y.shape
+
+
+def test_pipeline_and_cross_validation(labelled_images):
+    X, y = labelled_images
+    pipeline = make_pipeline(FunctionTransformer(lambda images: images / 255), NCAEDetector(**TINY))
+    pipeline.set_params(ncaedetector__epochs=1, ncaedetector__contamination=0.1)
+    scores = cross_val_score(pipeline, X, y, scoring="roc_auc", cv=StratifiedKFold(2))
+    assert np.isfinite(scores).all()
+
+
+def test_pandas_input(good_images):
+    frame = pd.DataFrame(good_images.reshape(40, -1)).rename(columns=lambda i: f"pixel_{i}")
+    detector = NCAEDetector(image_shape=(16, 16), contamination=0.1, **TINY).fit(frame)
+    assert list(detector.feature_names_in_) == list(frame.columns)
+    expected = NCAEDetector(contamination=0.1, **TINY).fit(good_images)
+    np.testing.assert_array_equal(
+        detector.score_samples(frame), expected.score_samples(good_images)
+    )
+    with pytest.raises(ValueError, match="feature names"):
+        detector.predict(frame[frame.columns[::-1]])
+
+
+def test_memory_mapped_and_listed_images(good_images, detector, tmp_path):
+    np.save(tmp_path / "images.npy", good_images)
+    mapped = np.load(tmp_path / "images.npy", mmap_mode="r")
+    again = clone(detector).fit(mapped)
+    expected = detector.score_samples(good_images)
+    np.testing.assert_array_equal(again.score_samples(mapped), expected)
+    np.testing.assert_array_equal(detector.score_samples(list(good_images)), expected)
+    np.testing.assert_array_equal(detector.score_samples(good_images[..., None]), expected)
+
+
+def test_warm_start_goes_on(good_images):
+    detector = NCAEDetector(warm_start=True, contamination=0.1, **TINY).fit(good_images)
+    first = detector.reconstructor_
+    detector.fit(good_images)
+    assert len(detector.reconstructor_.history_["loss"]) == 4
+    assert len(first.history_["loss"]) == 2
+
+
+def test_any_reconstructor(labelled_images):
+    X, y = labelled_images
+    detector = ResidualDetector(PCAReconstructor(5), random_state=0, false_alarm_rate=0.2)
+    detector.set_params(reconstructor__n_components=8).fit(X[y == 1])
+    assert detector.reconstructor_.pca_.n_components_ == 8
+    assert roc_auc_score(y, detector.decision_function(X)) > 0.9
+    # Flat rows reach the reconstructor as images where it is told their shape.
+    rows = X.reshape(len(X), -1)
+    flat = clone(detector).set_params(image_shape=(16, 16)).fit(rows[y == 1])
+    np.testing.assert_allclose(flat.score_samples(rows), detector.score_samples(X))
+
+
+class WrongShape(PCAReconstructor):
+    def predict(self, X):
+        return super().predict(X)[:, :3]
+
+
+def test_a_reconstructor_of_another_shape_is_an_error(good_images):
+    with pytest.raises(ValueError, match="must predict an array of the shape it is given"):
+        ResidualDetector(WrongShape(5), contamination=0.1).fit(good_images)
+
+
+@pytest.mark.parametrize(
+    ("X", "error", "message"),
+    [
+        (np.zeros(16), ValueError, r"or \(n, n_features\); got an array of shape \(16,\)"),
+        (np.zeros((2, 2, 8, 8, 1)), ValueError, r"got an array of shape \(2, 2, 8, 8, 1\)"),
+        (np.zeros((5, 8, 0)), ValueError, r"got an array of shape \(5, 8, 0\)"),
+        (np.zeros((0, 8, 8)), ValueError, "minimum of 1 is required"),
+        (np.full((5, 8, 8), np.nan), ValueError, "contains NaN"),
+        (np.full((5, 8, 8), np.inf), ValueError, "contains infinity"),
+        (np.zeros((1, 8, 8)), ValueError, "n_samples=1 holds out 1 and has no image left"),
+        (np.zeros((5, 3, 3)), ValueError, "smaller than the 4 x 4"),
+        (np.zeros((5, 8, 8), complex), ValueError, "Complex data not supported"),
+        ([np.zeros((8, 8)), np.zeros((8, 9))], ValueError, r"one size, got shapes \(8, 8\)"),
+        (["a.png", "b.png"], TypeError, r"file paths such as 'a.png'.*ImageLoader"),
+        ("a.png", TypeError, "file paths such as 'a.png'"),
+        (np.array(["a.png"]), TypeError, "array of file paths"),
+        (np.array([{}, {}]), TypeError, "array of dicts"),
+        (np.array([[[{}]]]), TypeError, "float"),
+    ],
+)
+def test_wrong_images(X, error, message):
+    with pytest.raises(error, match=message):
+        NCAEDetector(**TINY).fit(X)
+
+
+def test_wrong_image_shape(good_images):
+    rows = good_images.reshape(40, -1)
+    with pytest.raises(ValueError, match=r"rows of 256 values, but an image_shape of \(16, 15\)"):
+        NCAEDetector(image_shape=(16, 15), **TINY).fit(rows)
+    with pytest.raises(ValueError, match=r"shape \(16, 16\), but image_shape=\(16, 16, 3\)"):
+        NCAEDetector(image_shape=(16, 16, 3), **TINY).fit(good_images)
+    for wrong in [(256,), (16, -16), (16.0, 16)]:
+        with pytest.raises(ValueError, match="image_shape must be"):
+            NCAEDetector(image_shape=wrong, **TINY).fit(rows)
+
+
+def test_other_images_than_in_fit(detector, good_images):
+    with pytest.raises(ValueError, match=r"fitted on images of shape \(16, 16, 1\)"):
+        detector.predict(good_images[:, :8])
+    with pytest.raises(ValueError, match="fitted on images of shape"):
+        detector.predict(np.zeros((2, 16, 16, 3)))
+    with pytest.raises(ValueError, match="features"):
+        detector.predict(np.zeros((2, 17)))
+
+
+@pytest.mark.parametrize("method", [*METHODS, "reconstruct", "residual", "residual_statistics"])
+def test_not_fitted(good_images, method):
+    with pytest.raises(NotFittedError):
+        getattr(NCAEDetector(), method)(good_images)
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"statistic": "median"},
+        {"statistic": []},
+        {"contamination": 0.6},
+        {"calibration": 0},
+        {"false_alarm_rate": 1.0},
+    ],
+)
+def test_wrong_parameters(good_images, parameters):
+    with pytest.raises(ValueError, match=r"parameter|Statistics must be"):
+        NCAEDetector(**TINY).set_params(**parameters).fit(good_images)
+
+
+def test_too_few_held_out_images_warn(good_images):
+    with pytest.warns(UserWarning, match="8 held-out good images cannot promise"):
+        detector = NCAEDetector(**TINY).fit(good_images)
+    assert detector.false_alarm_rate_ == 1 / 9
+
+
+def test_castings_by_photograph_beat_isolation_forest(ncae_data):
+    """Real castings, no photograph in both training and test."""
+    manifest = pd.read_csv(ncae_data / "casting" / "manifest.csv")
+    manifest = manifest[manifest["group"] != "c120"]
+    splitter = GroupShuffleSplit(1, test_size=0.4, random_state=0)
+    train, test = next(splitter.split(manifest, groups=manifest["group"]))
+    train, test = manifest.iloc[train], manifest.iloc[test]
+    train = train[train["label"] == 0].sample(200, random_state=0)
+    test = test.groupby("label").sample(100, random_state=0)
+
+    def load(rows):
+        paths = (ncae_data / "casting" / path for path in rows["path"])
+        return np.stack([read_image(path, size=(64, 64)) for path in paths])
+
+    X_train, X_test, y = load(train), load(test), np.where(test["label"] == 1, -1, 1)
+    ncae = NCAEDetector(filters=(16, 32), epochs=15, contamination=0.05, random_state=0)
+    forest = IsolationForest(random_state=0)
+    auc = roc_auc_score(y, ncae.fit(X_train).decision_function(X_test))
+    forest.fit(X_train.reshape(200, -1))
+    assert auc > roc_auc_score(y, forest.decision_function(X_test.reshape(200, -1)))

@@ -1,0 +1,161 @@
+import pickle
+
+import keras
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+
+from sklearn_ncae import NCAEReconstructor, NeighborConv2D
+from sklearn_ncae.network import build_network
+
+TINY = {"filters": (4, 8), "epochs": 2, "random_state": 0}
+
+
+def layer_types(model):
+    return {layer.name: type(layer) for layer in model.layers}
+
+
+@pytest.mark.parametrize("shape", [(16, 16), (17, 23), (5, 4), (9, 16, 3), (8, 8, 1)])
+@pytest.mark.parametrize("bottleneck", ["spatial", "dense"])
+def test_any_side_and_any_channels(shape, bottleneck):
+    X = np.random.default_rng(0).integers(0, 256, (6, *shape), dtype=np.uint8)
+    reconstructor = NCAEReconstructor(bottleneck=bottleneck, **TINY).fit(X)
+    reconstructions = reconstructor.predict(X)
+    assert reconstructions.shape == X.shape
+    assert reconstructions.dtype == np.float32
+    assert set(reconstructor.history_) == {"loss"}
+    assert len(reconstructor.history_["loss"]) == reconstructor.n_iter_ == 2
+
+
+def test_network_follows_the_parameters():
+    model = build_network((20, 20, 2), filters=(4, 8), bottleneck_size=3)
+    types = layer_types(model)
+    assert types["encoder_0"] is types["decoder_1"] is types["reconstruction"] is NeighborConv2D
+    assert model.get_layer("code").output.shape == (None, 5, 5, 3)
+    dense = build_network((20, 20, 2), filters=(4, 8), bottleneck="dense", bottleneck_size=3)
+    assert dense.get_layer("code").output.shape == (None, 3)
+    standard = build_network((20, 20, 2), filters=(4, 8), convolution="standard")
+    assert layer_types(standard)["encoder_0"] is keras.layers.Conv2D
+    assert standard.output_shape == model.output_shape
+    # The kernels of Conv2D also have a centre: 9 weights where the neighbours are 8.
+    assert standard.count_params() > model.count_params()
+
+
+def test_learns_in_the_units_of_X(good_images):
+    reconstructor = NCAEReconstructor(filters=(8, 16), epochs=30, batch_size=8, random_state=0)
+    reconstructor.fit(good_images)
+    assert reconstructor.history_["loss"][-1] < 0.2 * reconstructor.history_["loss"][0]
+    error = np.abs(reconstructor.predict(good_images) - good_images).mean()
+    assert error < 0.5 * np.abs(good_images - good_images.mean()).mean()
+
+
+@pytest.mark.parametrize("dtype", ["uint16", "int64", "float32", "float64"])
+def test_same_values_in_another_dtype_reconstruct_the_same(good_images, dtype):
+    expected = NCAEReconstructor(**TINY).fit(good_images).predict(good_images)
+    X = good_images.astype(dtype)
+    actual = NCAEReconstructor(**TINY).fit(X).predict(X)
+    assert actual.dtype == np.result_type(dtype, np.float32)
+    np.testing.assert_allclose(actual, expected, rtol=1e-3, atol=0.05)
+
+
+def test_flat_rows_with_image_shape_equal_images(good_images):
+    rows = good_images.reshape(40, -1)
+    expected = NCAEReconstructor(**TINY).fit(good_images).predict(good_images)
+    actual = NCAEReconstructor(image_shape=(16, 16), **TINY).fit(rows).predict(rows)
+    np.testing.assert_array_equal(actual, expected.reshape(40, -1))
+
+
+def test_random_state_decides_alone(good_images):
+    first = NCAEReconstructor(**TINY).fit(good_images).predict(good_images)
+    keras.utils.set_random_seed(123)
+    second = NCAEReconstructor(**TINY).fit(good_images).predict(good_images)
+    other = NCAEReconstructor(**{**TINY, "random_state": 1}).fit(good_images)
+    np.testing.assert_array_equal(first, second)
+    assert not np.array_equal(first, other.predict(good_images))
+
+
+def test_early_stopping_keeps_the_best_weights(good_images):
+    reconstructor = NCAEReconstructor(
+        filters=(4,),
+        epochs=40,
+        learning_rate=0.05,
+        early_stopping=True,
+        n_iter_no_change=2,
+        validation_fraction=0.25,
+        random_state=0,
+    ).fit(good_images)
+    losses = reconstructor.history_["val_loss"]
+    assert reconstructor.n_iter_ == len(losses) < 40
+    assert np.argmin(losses) == len(losses) - 3
+
+
+def test_warm_start_goes_on(good_images):
+    reconstructor = NCAEReconstructor(warm_start=True, **TINY).fit(good_images)
+    before = reconstructor.history_["loss"]
+    reconstructor.fit(good_images)
+    assert reconstructor.history_["loss"][:2] == before
+    assert len(reconstructor.history_["loss"]) == 4
+    assert reconstructor.history_["loss"][2] < before[0]
+    assert reconstructor.n_iter_ == 2
+    with pytest.raises(ValueError, match="warm_start cannot go on"):
+        reconstructor.set_params(filters=(4,)).fit(good_images)
+
+
+def test_optimizer_object_and_callbacks(good_images):
+    seen = []
+    optimizer = keras.optimizers.SGD(0.1)
+    callback = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: seen.append(epoch))
+    reconstructor = NCAEReconstructor(optimizer=optimizer, callbacks=[callback], **TINY)
+    reconstructor.fit(good_images)
+    reconstructor.fit(good_images)  # the object is not used up by the first network
+    assert seen == [0, 1, 0, 1]
+    assert float(reconstructor.model_.optimizer.learning_rate) == pytest.approx(0.1)
+
+
+def test_verbose_shows_keras_progress(good_images, capsys):
+    NCAEReconstructor(**TINY).fit(good_images)
+    assert capsys.readouterr().out == ""
+    NCAEReconstructor(verbose=2, **TINY).fit(good_images)
+    assert "Epoch 2/2" in capsys.readouterr().out
+
+
+def test_pickle_and_clone(good_images):
+    reconstructor = NCAEReconstructor(**TINY).fit(good_images)
+    copy = pickle.loads(pickle.dumps(reconstructor))
+    np.testing.assert_array_equal(copy.predict(good_images), reconstructor.predict(good_images))
+    pickle.dumps(NCAEReconstructor())
+    with pytest.raises(NotFittedError):
+        clone(reconstructor).predict(good_images)
+    with pytest.raises(NotFittedError):
+        _ = clone(reconstructor).model_
+
+
+def test_constant_images():
+    X = np.full((4, 8, 8), 7, dtype=np.uint8)
+    assert np.isfinite(NCAEReconstructor(**TINY).fit(X).predict(X)).all()
+
+
+@pytest.mark.parametrize(
+    ("X", "parameters", "message"),
+    [
+        (np.zeros((4, 3, 8)), {}, "3 x 8 pixels are smaller than the 4 x 4"),
+        (np.zeros((4, 8, 8)), {"filters": ()}, "filters must be one or more positive integers"),
+        (np.zeros((4, 8, 8)), {"filters": (4, 0)}, "filters must be one or more"),
+        (np.zeros((4, 8, 8)), {"epochs": 0}, "'epochs' parameter"),
+        (np.zeros((4, 8, 8)), {"bottleneck": "none"}, "'bottleneck' parameter"),
+        (np.zeros((4, 8, 8)), {"loss": "no_such_loss"}, "no_such_loss"),
+        (np.zeros((4, 8, 8)), {"optimizer": "no_such_optimizer"}, "no_such_optimizer"),
+        (np.zeros((1, 8, 8)), {"early_stopping": True}, "n_samples=1 leaves no image"),
+    ],
+)
+def test_wrong_parameters(X, parameters, message):
+    with pytest.raises(ValueError, match=message):
+        NCAEReconstructor(**{**TINY, **parameters}).fit(X)
+
+
+def test_diverging_training_is_an_error(good_images):
+    with pytest.raises(ValueError, match=r"Training diverged: the loss was .* in epoch"):
+        NCAEReconstructor(optimizer="sgd", learning_rate=1e30, filters=(4,), epochs=5).fit(
+            good_images
+        )

@@ -1,0 +1,167 @@
+import warnings
+
+import numpy as np
+import pytest
+import scipy.stats
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from sklearn.base import clone
+from sklearn.pipeline import make_pipeline
+from sklearn.svm import OneClassSVM
+
+from sklearn_ncae.residuals import STATISTICS, ResidualStatistics, residual_image
+
+REFERENCES = {
+    "mean": np.mean,
+    "std": np.std,
+    "var": np.var,
+    "kurtosis": scipy.stats.kurtosis,
+    "skewness": scipy.stats.skew,
+    "range": np.ptp,
+    "min": np.min,
+    "max": np.max,
+    "sum": lambda r: np.cumsum(r)[-1],
+    "entropy": lambda r: scipy.stats.entropy(np.abs(r)),
+    "normalized_entropy": lambda r: scipy.stats.entropy(np.abs(r)) / np.log(r.size),
+    "mse": lambda r: np.mean(r**2),
+    "abs_mean": lambda r: np.mean(np.abs(r)),
+    "abs_max": lambda r: np.max(np.abs(r)),
+}
+
+
+def reference(residuals, names=tuple(STATISTICS)):
+    rows = np.asarray(residuals, dtype=np.float64).reshape(len(residuals), -1)
+    return np.array([[REFERENCES[name](row) for name in names] for row in rows])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "int16"])
+@pytest.mark.parametrize("shape", [(3, 300, 300), (4, 31, 17, 3), (5, 12)])
+def test_equals_scipy(dtype, shape):
+    residuals = (np.random.default_rng(0).gamma(2.0, 20.0, shape) - 30).astype(dtype)
+    np.testing.assert_allclose(
+        ResidualStatistics().transform(residuals), reference(residuals), rtol=1e-5
+    )
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    arrays(
+        np.float64,
+        st.tuples(st.integers(1, 3), st.integers(2, 6), st.integers(1, 6)),
+        elements=st.floats(-1e6, 1e6, width=32),
+    )
+)
+def test_equals_scipy_where_scipy_is_defined(residuals):
+    statistics = ResidualStatistics().transform(residuals)
+    assert np.isfinite(statistics).all()
+    names = list(STATISTICS)
+    for row, actual in zip(residuals.reshape(len(residuals), -1), statistics, strict=True):
+        # The moments of nearly constant values are rounding; entropy of denormals as well.
+        if np.ptp(row) < 1e-3 * np.abs(row).max() or np.abs(row).sum() < 1e-30:
+            continue
+        np.testing.assert_allclose(
+            actual, reference(row[None])[0], rtol=1e-5, atol=1e-7, err_msg=str(names)
+        )
+
+
+@pytest.mark.parametrize("value", [0, 1, -0.1, 1e-30, 1e30])
+def test_constant_residuals_are_defined(value):
+    residuals = np.full((2, 5, 5), value, dtype=np.float64)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        statistics = ResidualStatistics().fit_transform(residuals)[0]
+    named = dict(zip(STATISTICS, statistics, strict=True))
+    assert np.isfinite(statistics).all()
+    assert named["skewness"] == named["kurtosis"] == named["range"] == 0
+    if value == 0:
+        assert not statistics.any()
+    else:
+        assert named["normalized_entropy"] == pytest.approx(1)
+
+
+def test_one_pixel():
+    statistics = ResidualStatistics().transform(np.array([[[3.0]], [[-2.0]]]))
+    assert np.isfinite(statistics).all()
+    np.testing.assert_array_equal(statistics[:, list(STATISTICS).index("mse")], [9, 4])
+
+
+def test_each_row_depends_on_its_image_alone():
+    residuals = np.random.default_rng(0).normal(size=(50, 37, 41)).astype(np.float32)
+    together = ResidualStatistics().transform(residuals)
+    for step in (1, 7, 49):
+        parts = [residuals[i : i + step] for i in range(0, 50, step)]
+        apart = np.concatenate([ResidualStatistics().transform(part) for part in parts])
+        np.testing.assert_array_equal(apart, together)
+
+
+def test_many_images_are_described_in_blocks(monkeypatch):
+    residuals = np.random.default_rng(0).normal(size=(10, 4, 5))
+    expected = ResidualStatistics().transform(residuals)
+    monkeypatch.setattr("sklearn_ncae.residuals._BLOCK_VALUES", 50)
+    np.testing.assert_array_equal(ResidualStatistics().transform(residuals), expected)
+
+
+def test_a_concentrated_residual_has_the_lower_entropy():
+    good = np.random.default_rng(0).normal(size=(64, 64))
+    defective = good.copy()
+    defective[10:13, 20:40] += 50
+    entropy, normalized = (
+        ResidualStatistics(["entropy", "normalized_entropy"])
+        .transform(np.stack([good, defective]))
+        .T
+    )
+    assert entropy[1] < entropy[0]
+    assert 0 < normalized[1] < normalized[0] < 1
+
+
+def test_names_select_and_order():
+    residuals = np.random.default_rng(0).normal(size=(3, 4, 4))
+    describe = ResidualStatistics(["max", "mse"])
+    np.testing.assert_array_equal(describe.get_feature_names_out(), ["max", "mse"])
+    np.testing.assert_allclose(
+        describe.fit_transform(residuals), reference(residuals, ["max", "mse"])
+    )
+    assert ResidualStatistics("entropy").transform(residuals).shape == (3, 1)
+
+
+def test_pandas_output():
+    describe = clone(ResidualStatistics()).set_output(transform="pandas")
+    frame = describe.fit_transform(np.zeros((2, 3, 3)))
+    assert list(frame.columns) == list(STATISTICS)
+
+
+def test_in_a_pipeline():
+    residuals = np.random.default_rng(0).normal(size=(30, 6, 6))
+    pipeline = make_pipeline(ResidualStatistics(["mse", "max"]), OneClassSVM()).fit(residuals)
+    assert pipeline.predict(residuals).shape == (30,)
+
+
+@pytest.mark.parametrize("statistics", ["nothing", [], ["mse", "mse"], ["mse", "x"]])
+def test_unknown_statistics(statistics):
+    with pytest.raises(ValueError, match="Statistics must be one or more different names"):
+        ResidualStatistics(statistics).fit(np.zeros((2, 3, 3)))
+
+
+@pytest.mark.parametrize(
+    ("residuals", "message"),
+    [
+        (np.zeros(5), "must have the shape"),
+        (np.zeros((2, 0, 3)), "at least one pixel"),
+        (np.zeros((0, 3, 3)), "minimum of 1 is required"),
+        (np.full((1, 2, 2), np.nan), "NaN"),
+        ([["a", "b"]], "Convert your data"),
+    ],
+)
+def test_wrong_residuals(residuals, message):
+    with pytest.raises(ValueError, match=message):
+        ResidualStatistics().transform(residuals)
+
+
+def test_residual_image():
+    images = np.uint8([[[0, 255]]])
+    np.testing.assert_array_equal(residual_image(images, np.uint8([[[255, 0]]])), [[[-255, 255]]])
+    assert residual_image(images, images).dtype == np.float32
+    assert residual_image(images.astype(float), images).dtype == np.float64
+    with pytest.raises(ValueError, match="same shape"):
+        residual_image(images, images[0])
