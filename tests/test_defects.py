@@ -1,0 +1,234 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from numpy.random import RandomState
+
+from sklearn_ncae import defects
+from sklearn_ncae.datasets import make_castings
+from sklearn_ncae.defects import draw_defects
+
+
+def textures(n=6, height=40, width=56, n_channels=1, seed=0):
+    return RandomState(seed).normal(size=(n, height, width, n_channels)).astype(np.float32)
+
+
+def changes(images, defective):
+    """Largest change of every pixel, in standard deviations of its image."""
+    scales = images.std(axis=(1, 2, 3), keepdims=True)
+    return np.abs(defective - images).max(axis=-1, keepdims=True) / scales
+
+
+def test_the_same_seed_draws_the_same_defects():
+    images = textures()
+    first, first_masks = draw_defects(images, random_state=3)
+    second, second_masks = draw_defects(images, random_state=RandomState(3))
+    np.testing.assert_array_equal(first, second)
+    np.testing.assert_array_equal(first_masks, second_masks)
+    other, _ = draw_defects(images, random_state=4)
+    assert (first != other).any()
+
+
+def test_a_generator_goes_on_between_calls():
+    images, random_state = textures(), RandomState(0)
+    first, _ = draw_defects(images, random_state=random_state)
+    second, _ = draw_defects(images, random_state=random_state)
+    assert (first != second).any()
+
+
+def test_no_seed_draws_new_defects_and_leaves_the_global_generator_alone():
+    images = textures()
+    before = np.random.get_state()[1].copy()
+    first, _ = draw_defects(images)
+    second, _ = draw_defects(images)
+    assert (first != second).any()
+    np.testing.assert_array_equal(np.random.get_state()[1], before)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_input_is_not_modified(dtype):
+    images = textures().astype(dtype)
+    before = images.copy()
+    images.flags.writeable = False
+    defective, _ = draw_defects(images, random_state=0, probability=1)
+    np.testing.assert_array_equal(images, before)
+    assert not np.shares_memory(defective, images)
+
+
+def test_without_defects_there_is_a_copy_and_an_empty_mask():
+    images = textures()
+    defective, masks = draw_defects(images, random_state=0, probability=0)
+    np.testing.assert_array_equal(defective, images)
+    assert not np.shares_memory(defective, images)
+    assert not masks.any()
+
+
+def test_probability_is_the_share_of_images_with_defects():
+    images = textures(n=300, height=24, width=24)
+    always, _ = draw_defects(images, random_state=0, probability=1)
+    half, _ = draw_defects(images, random_state=0, probability=0.5)
+    assert (always != images).any(axis=(1, 2, 3)).mean() > 0.98
+    assert 0.4 < (half != images).any(axis=(1, 2, 3)).mean() < 0.6
+
+
+def test_more_defects_change_more_pixels():
+    images = textures(n=40)
+    _, few = draw_defects(images, random_state=0, probability=1, max_defects=1)
+    _, many = draw_defects(images, random_state=0, probability=1, max_defects=8)
+    assert 0 < few.mean() < many.mean() / 2
+
+
+@pytest.mark.parametrize("n_channels", [1, 3, 5])
+def test_the_mask_is_where_the_change_is_large(n_channels):
+    images = textures(n=30, n_channels=n_channels)
+    defective, masks = draw_defects(images, random_state=0)
+    change = changes(images, defective)
+    assert masks.any()
+    assert (change[masks] > 0.149).all()
+    assert (change[~masks] < 0.151).all()
+
+
+@pytest.mark.parametrize("factor, offset", [(1e-3, 0), (40, 128), (1, -1000)])
+def test_defects_scale_with_the_images(factor, offset):
+    images = textures(n=10)
+    defective, masks = draw_defects(images, random_state=0)
+    scaled, scaled_masks = draw_defects(images * factor + offset, random_state=0)
+    np.testing.assert_allclose((scaled - offset) / factor, defective, atol=2e-3)
+    assert (masks == scaled_masks).mean() > 0.999
+
+
+def test_most_of_an_image_stays_as_it_is():
+    images = make_castings(24, 0, image_size=96, random_state=0).images[..., np.newaxis]
+    defective, masks = draw_defects(images, random_state=0, probability=1)
+    assert masks.any(axis=(1, 2, 3)).mean() > 0.8
+    assert masks.mean() < 0.1
+    assert (defective != images).mean() < 0.2
+
+
+def test_defects_are_everywhere():
+    images = textures(n=600, height=16, width=24)
+    _, masks = draw_defects(images, random_state=0, probability=1)
+    assert masks.any(axis=0).all()
+
+
+def test_colour_shifts_are_sometimes_coloured_and_sometimes_gray(monkeypatch):
+    monkeypatch.setattr(defects, "_FILLS", (defects._shift,))
+    images = textures(n=60, n_channels=3)
+    defective, masks = draw_defects(images, random_state=0, probability=1, max_defects=1)
+    spread = np.ptp(defective - images, axis=-1)
+    gray = [spread[i][masks[i, ..., 0]].max(initial=0) < 1e-5 for i in range(len(images))]
+    assert 0.2 < np.mean(gray) < 0.8
+
+
+@pytest.mark.parametrize("shape", sorted(set(defects._SHAPES), key=lambda shape: shape.__name__))
+@pytest.mark.parametrize("fill", sorted(set(defects._FILLS), key=lambda fill: fill.__name__))
+def test_every_shape_takes_every_fill(monkeypatch, shape, fill):
+    monkeypatch.setattr(defects, "_SHAPES", (shape,))
+    monkeypatch.setattr(defects, "_FILLS", (fill,))
+    images = textures(n=20, n_channels=2)
+    defective, masks = draw_defects(images, random_state=0, probability=1)
+    assert np.isfinite(defective).all()
+    assert masks.any(axis=(1, 2, 3)).mean() > 0.8
+
+
+def test_lines_are_thin_and_long(monkeypatch):
+    monkeypatch.setattr(defects, "_SHAPES", (defects._crack, defects._scratch))
+    monkeypatch.setattr(defects, "_FILLS", (defects._shift,))
+    images = textures(n=60, height=64, width=64)
+    _, masks = draw_defects(images, random_state=0, probability=1, max_defects=1)
+    rows, columns = masks.any(axis=(2, 3)).sum(1), masks.any(axis=(1, 3)).sum(1)
+    lengths = np.maximum(np.hypot(rows, columns), 1)
+    assert np.median(lengths) > 20
+    assert np.median(masks.sum(axis=(1, 2, 3)) / lengths) < 4
+
+
+def test_a_pasted_piece_may_come_from_another_image(monkeypatch):
+    monkeypatch.setattr(defects, "_FILLS", (defects._paste,))
+    images = textures(n=2)
+    images[1] += 100
+    defective, _ = draw_defects(np.repeat(images, 10, axis=0), random_state=0, probability=1)
+    assert (defective[:10] > 50).any()
+    assert (defective[10:] < 50).any()
+
+
+def test_smoothing_removes_texture(monkeypatch):
+    monkeypatch.setattr(defects, "_FILLS", (defects._smooth,))
+    images = textures(n=20)
+    defective, masks = draw_defects(images, random_state=0, probability=1)
+    assert defective[masks].std() < 0.7 * images[masks].std()
+
+
+def test_integer_images_and_images_without_contrast():
+    images = np.full((8, 16, 16, 1), 7, np.uint8)
+    defective, masks = draw_defects(images, random_state=0, probability=1)
+    np.testing.assert_array_equal(defective, 7)
+    assert not masks.any()
+
+
+def test_an_empty_batch():
+    defective, masks = draw_defects(np.zeros((0, 16, 16, 3)), random_state=0)
+    assert defective.shape == (0, 16, 16, 3)
+    assert masks.shape == (0, 16, 16, 1)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    shape=st.tuples(st.integers(1, 4), st.integers(8, 40), st.integers(8, 40), st.integers(1, 4)),
+    seed=st.integers(0, 2**32 - 1),
+    max_defects=st.integers(1, 12),
+)
+def test_any_size(shape, seed, max_defects):
+    images = RandomState(seed).normal(size=shape).astype(np.float32)
+    defective, masks = draw_defects(
+        images, random_state=seed, probability=1, max_defects=max_defects
+    )
+    assert defective.shape == shape and defective.dtype == np.float32
+    assert masks.shape == (*shape[:3], 1) and masks.dtype == bool
+    assert np.isfinite(defective).all()
+    np.testing.assert_array_equal(masks & (changes(images, defective) < 0.149), False)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    images=arrays(
+        st.sampled_from([np.uint8, np.int16, np.float16, np.float32]),
+        (2, 9, 8, 1),
+        elements={"min_value": 0, "max_value": 255},
+    ),
+    seed=st.integers(0, 100),
+)
+def test_any_pixels(images, seed):
+    before = images.copy()
+    defective, masks = draw_defects(images, random_state=seed, probability=1)
+    np.testing.assert_array_equal(images, before)
+    assert np.isfinite(defective).all()
+    assert (defective != images)[masks].all()
+
+
+@pytest.mark.parametrize(
+    "images, message",
+    [
+        (np.zeros((4, 16, 16)), r"shape \(n, h, w, c\), not float64 of shape \(4, 16, 16\)"),
+        (np.zeros((4, 16, 16, 0)), r"shape \(n, h, w, c\)"),
+        (np.zeros((4, 16, 16, 1), complex), "not complex128"),
+        (np.zeros((4, 7, 16, 1)), "7 by 16 pixels, but defects need at least 8 by 8"),
+        (np.full((1, 16, 16, 1), np.nan), "must be finite"),
+    ],
+)
+def test_bad_images_are_refused(images, message):
+    with pytest.raises(ValueError, match=message):
+        draw_defects(images)
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"probability": 1.1}, r"from 0 to 1, not 1\.1"),
+        ({"probability": float("nan")}, "from 0 to 1, not nan"),
+        ({"max_defects": 0}, "at least 1, not 0"),
+    ],
+)
+def test_bad_arguments_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        draw_defects(textures(), **arguments)
