@@ -30,8 +30,10 @@ A detector that loses to mean brightness, one number per image and no model, has
 The two one-sided rows of it show what that number gives to those who know whether defects are dark
 or bright, which no detector here is told.
 
-    {command}
-    {command} --report
+```sh
+{command}
+{command} --report
+```
 
 Images of {size} x {size} pixels, at most {max_train} training images (drawn at random, the same
 for all detectors); sklearn-ncae {version}, {date}, {cores} cores that did other work as well, so
@@ -91,6 +93,8 @@ def write_report(records: list[Record], max_train: int, command: str, output: Pa
             ],
         ),
         "",
+        *verdicts(main),
+        "",
         f"![ROC AUC of every split, and the mean or interval]({output.stem}.png)",
     ]
     for dataset in datasets:
@@ -139,6 +143,24 @@ def write_report(records: list[Record], max_train: int, command: str, output: Pa
     output.write_text("\n".join(lines) + "\n")
     draw(main, output.with_suffix(".png"))
     print(f"==> Wrote {output} and {output.with_suffix('.png')}")
+
+
+def verdicts(records: list[Record]) -> list[str]:
+    """Say for each data set how NCAE stands against brightness read in the better direction."""
+    lines = []
+    for dataset in distinct(records, "dataset"):
+        means = {
+            name: np.mean([r["roc_auc"] for r in select(records, dataset=dataset, detector=name)])
+            for name in distinct(select(records, dataset=dataset), "detector")
+        }
+        brightness = max((means[name] for name in means if "brightness" in name), default=None)
+        if brightness is not None and "NCAE" in means:
+            verb = "beats" if means["NCAE"] > brightness else "does NOT beat"
+            lines.append(
+                f"- {dataset}: NCAE {verb} mean brightness ({means['NCAE']:.3f} against "
+                f"{brightness:.3f}). Best: {max(means, key=lambda name: means[name])}."
+            )
+    return lines
 
 
 def distinct(records: list[Record], key: str) -> list[str]:
