@@ -1,6 +1,6 @@
 """The outlier detectors: residual statistics of any reconstructor, and of the NCAE."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from copy import copy
 from numbers import Real
 from typing import Any, ClassVar, Self
@@ -17,11 +17,14 @@ from sklearn_ncae.calibration import conformal_offset, conformal_p_values
 from sklearn_ncae.images import check_image_stack
 from sklearn_ncae.reconstructor import NCAEReconstructor
 from sklearn_ncae.residuals import (
+    DEFECT_MAP_STATISTICS,
     STATISTICS,
     ResidualStatistics,
     check_statistic_names,
     residual_image,
 )
+
+_ALL_STATISTICS = {**STATISTICS, **DEFECT_MAP_STATISTICS}
 
 # Pixels of the images that are reconstructed and described at a time (as float32: 64 MB).
 _CHUNK_PIXELS = 16_000_000
@@ -45,11 +48,17 @@ def _holds_out_images(detector: Any) -> bool:
     return True
 
 
+def _marks_defects(detector: Any) -> bool:
+    if detector.training != "repair":
+        raise AttributeError("defect_map needs a network trained with training='repair'.")
+    return True
+
+
 class _ResidualDetectorBase(OutlierMixin, BaseEstimator):
     """What the detectors share; a subclass says how its reconstructor is made and fitted."""
 
     statistic: str | Sequence[str]
-    contamination: str | float
+    contamination: Any  # "auto" or a float
     calibration: float
     false_alarm_rate: float
     image_shape: Sequence[int] | None
@@ -82,7 +91,7 @@ class _ResidualDetectorBase(OutlierMixin, BaseEstimator):
             out; if the reconstructor cannot be fitted to them.
         """
         images, layout = check_image_stack(self, X, image_shape=self.image_shape, reset=True)
-        names = check_statistic_names("all" if self.statistic == "joint" else self.statistic)
+        names = self._check_statistic()
         random_state = check_random_state(self.random_state)
         self._layout = layout if self.image_shape is None else tuple(self.image_shape)
         self._names = names
@@ -103,7 +112,7 @@ class _ResidualDetectorBase(OutlierMixin, BaseEstimator):
 
         self._center, self._scale = np.zeros(len(names)), np.ones(len(names))
         several = len(names) > 1
-        two_sided = np.array([STATISTICS[name].abnormal_tail == "both" for name in names])
+        two_sided = np.array([_ALL_STATISTICS[name].abnormal_tail == "both" for name in names])
         if several or two_sided.any():
             # On the training images, not the held-out ones: a score that was fitted to these
             # would not be exchangeable with the scores of new images.
@@ -231,7 +240,7 @@ class _ResidualDetectorBase(OutlierMixin, BaseEstimator):
         return residual_image(images, self._predict(images)).reshape(len(images), *layout)
 
     def residual_statistics(self, X: ArrayLike) -> NDArray[np.float64]:
-        """Describe the residual images by all statistics.
+        """Describe the residual images by all their statistics.
 
         Parameters
         ----------
@@ -244,6 +253,10 @@ class _ResidualDetectorBase(OutlierMixin, BaseEstimator):
             In the order of ``ResidualStatistics().get_feature_names_out()``.
         """
         return self._statistics(self._check(X)[0], list(STATISTICS))
+
+    def _check_statistic(self) -> list[str]:
+        """List what the parameter `statistic` asks for."""
+        return check_statistic_names("all" if self.statistic == "joint" else self.statistic)
 
     def _check(self, X: ArrayLike) -> tuple[NDArray[Any], tuple[int, ...]]:
         check_is_fitted(self)
@@ -265,18 +278,16 @@ class _ResidualDetectorBase(OutlierMixin, BaseEstimator):
     def _statistics(
         self, images: NDArray[Any], names: list[str], rows: NDArray[np.intp] | None = None
     ) -> NDArray[np.float64]:
-        describe = ResidualStatistics(names).transform
-        return np.concatenate(
-            [
-                describe(residual_image(chunk, self._predict(chunk)))
-                for chunk in _chunks(images, rows)
-            ]
-        )
+        return np.concatenate([self._describe(chunk, names) for chunk in _chunks(images, rows)])
+
+    def _describe(self, images: NDArray[Any], names: list[str]) -> NDArray[np.float64]:
+        residuals = residual_image(images, self._predict(images))
+        return ResidualStatistics(names).transform(residuals)
 
     def _deviations(self, statistics: NDArray[np.float64]) -> NDArray[np.float64]:
         """How far each statistic is from its value on good images, in the abnormal direction."""
         deviations = statistics - self._center
-        two_sided = [STATISTICS[name].abnormal_tail == "both" for name in self._names]
+        two_sided = [_ALL_STATISTICS[name].abnormal_tail == "both" for name in self._names]
         return np.where(two_sided, np.abs(deviations), deviations)
 
     def _score(
@@ -371,7 +382,7 @@ class ResidualDetector(_ResidualDetectorBase):
     array([-1, -1, -1])
     """
 
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
         "reconstructor": [HasMethods(["fit", "predict"])],
         **_DETECTOR_CONSTRAINTS,
     }
@@ -406,10 +417,22 @@ class NCAEDetector(_ResidualDetectorBase):
     """Image outlier detector with a Neighbor Convolution AutoEncoder.
 
     Trains the autoencoder on images of good parts, subtracts its reconstruction from an image,
-    and scores the image by statistics of that residual.
+    and scores the image by statistics of that residual, or of the defects that the network
+    marks.
+
+    ``NCAEDetector(training="reconstruct", statistic="mse")`` is the recipe of the article. The
+    default draws defects into the images of good parts and trains the network to remove and to
+    mark them, which finds real defects better; see the benchmark in the documentation.
 
     Parameters
     ----------
+    training : {"repair", "reconstruct"}, default="repair"
+        ``"repair"`` draws defects into random crops of the images and trains the network to
+        remove and to mark them; exposure is taken out of every image. ``"reconstruct"`` is the
+        article's way: the network reproduces the images through a narrow code.
+    draw_defects : callable, default=None
+        What draws the defects: a function like
+        :func:`~sklearn_ncae.defects.draw_defects`, which is the default.
     filters : sequence of int, default=(16, 32, 64)
         Number of filters of each level of the encoder; the decoder mirrors them. Every level
         halves the height and width.
@@ -427,8 +450,14 @@ class NCAEDetector(_ResidualDetectorBase):
     image_shape : tuple of int, default=None
         Height, width and, optionally, channels of the images where X has flat rows. Without it a
         flat row is an image of height 1.
-    statistic, contamination, calibration, false_alarm_rate
-        The score and its threshold, see :class:`~sklearn_ncae.ResidualDetector`.
+    statistic : "auto", str or list of str, default="auto"
+        What makes the score: statistics of the residual image, or with ``training="repair"``
+        also of the map of marked defects: ``"defect_peak"`` (the brightest 0.5 % of the smoothed
+        map), ``"defect_max"``, ``"defect_mean"``. ``"auto"`` is ``"defect_peak"`` to repair and
+        ``"mse"`` to reconstruct; ``"joint"`` stands for all. See
+        :class:`~sklearn_ncae.ResidualDetector` for how several make one score.
+    contamination, calibration, false_alarm_rate
+        The threshold, see :class:`~sklearn_ncae.ResidualDetector`.
     verbose : int, default=0
         0 is silent, 1 shows Keras' progress bar, 2 one line an epoch.
     random_state : int, RandomState instance or None, default=None
@@ -470,7 +499,7 @@ class NCAEDetector(_ResidualDetectorBase):
     (64, 32, 32)
     """
 
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
         **NCAEReconstructor._parameter_constraints,
         **_DETECTOR_CONSTRAINTS,
     }
@@ -478,14 +507,16 @@ class NCAEDetector(_ResidualDetectorBase):
     def __init__(
         self,
         *,
+        training: str = "repair",
+        draw_defects: Callable[..., Any] | None = None,
         filters: Sequence[int] = (16, 32, 64),
         bottleneck: str = "spatial",
         bottleneck_size: int = 8,
         convolution: str = "neighbor",
         loss: Any = "mse",
         optimizer: Any = "adam",
-        learning_rate: float = 1e-3,
-        epochs: int = 20,
+        learning_rate: float = 2e-3,
+        epochs: int | str = "auto",
         batch_size: int = 16,
         callbacks: Sequence[Any] | None = None,
         early_stopping: bool = False,
@@ -493,13 +524,15 @@ class NCAEDetector(_ResidualDetectorBase):
         n_iter_no_change: int = 5,
         warm_start: bool = False,
         image_shape: Sequence[int] | None = None,
-        statistic: str | Sequence[str] = "mse",
+        statistic: str | Sequence[str] = "auto",
         contamination: str | float = "auto",
         calibration: float = 0.2,
         false_alarm_rate: float = 0.05,
         verbose: int = 0,
         random_state: Any = None,
     ) -> None:
+        self.training = training
+        self.draw_defects = draw_defects
         self.filters = filters
         self.bottleneck = bottleneck
         self.bottleneck_size = bottleneck_size
@@ -533,3 +566,46 @@ class NCAEDetector(_ResidualDetectorBase):
         reconstructor = copy(previous) if previous is not None else NCAEReconstructor()
         reconstructor.set_params(**parameters)
         return reconstructor._fit_rows(images, rows)
+
+    @available_if(_marks_defects)
+    def defect_map(self, X: ArrayLike) -> NDArray[np.float32]:
+        """Mark where the network sees a defect.
+
+        Available with ``training="repair"``.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, h, w), (n, h, w, c) or (n, n_features)
+            Images of the size of the training images.
+
+        Returns
+        -------
+        probabilities : ndarray of shape (n, h, w), float32
+            In [0, 1]; not calibrated on real defects, which the network has never seen.
+        """
+        images, _ = self._check(X)
+        return self.reconstructor_._run(images)[1]
+
+    def _check_statistic(self) -> list[str]:
+        repair = self.training == "repair"
+        if isinstance(self.statistic, str) and self.statistic == "auto":
+            return ["defect_peak" if repair else "mse"]
+        known = _ALL_STATISTICS if repair else STATISTICS
+        return check_statistic_names("all" if self.statistic == "joint" else self.statistic, known)
+
+    def _predict(self, images: NDArray[Any]) -> NDArray[Any]:
+        return self.reconstructor_._run(images)[0]
+
+    def _describe(self, images: NDArray[Any], names: list[str]) -> NDArray[np.float64]:
+        reconstructions, maps = self.reconstructor_._run(images)
+        of_residual = [name for name in names if name in STATISTICS]
+        values = {
+            name: DEFECT_MAP_STATISTICS[name].compute(maps)
+            for name in names
+            if name not in STATISTICS
+        }
+        if of_residual:
+            residuals = residual_image(images, reconstructions)
+            described = ResidualStatistics(of_residual).transform(residuals)
+            values |= dict(zip(of_residual, described.T, strict=True))
+        return np.column_stack([values[name] for name in names])

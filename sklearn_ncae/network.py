@@ -10,6 +10,10 @@ from numpy.typing import NDArray
 
 from sklearn_ncae.layers import NeighborConv2D
 
+# The smallest side that defects are drawn into.
+_SMALLEST_DRAWING = 8
+
+Training = Literal["repair", "reconstruct"]
 Convolution = Literal["neighbor", "standard"]
 Bottleneck = Literal["spatial", "dense"]
 
@@ -17,6 +21,7 @@ Bottleneck = Literal["spatial", "dense"]
 def build_network(
     image_shape: tuple[int, int, int],
     *,
+    training: Training = "reconstruct",
     filters: Sequence[int] = (16, 32, 64),
     bottleneck: Bottleneck = "spatial",
     bottleneck_size: int = 8,
@@ -28,10 +33,16 @@ def build_network(
     Every level halves the sides, rounding up, and the way back doubles them and crops what is
     too much, so that any side works.
 
+    To repair, the network has a second convolution at each level, connections that skip the
+    code (it cannot just copy its input, where that is defective), and one more output channel:
+    the logit of "here is a defect".
+
     Parameters
     ----------
     image_shape : tuple of (int, int, int)
         Height, width and channels.
+    training : {"repair", "reconstruct"}, default="reconstruct"
+        What the network will be trained for.
     filters : sequence of int, default=(16, 32, 64)
         Number of filters of each level, from the image inwards.
     bottleneck : {"spatial", "dense"}, default="spatial"
@@ -47,7 +58,8 @@ def build_network(
     Returns
     -------
     model : keras.Model
-        From (n, height, width, channels) to the same shape, not compiled.
+        From (n, height, width, channels) to the same shape, to repair with one more channel; not
+        compiled.
     """
     random_state = random_state or np.random.RandomState(0)
 
@@ -66,11 +78,14 @@ def build_network(
             filters=filters, kernel_initializer=initializer(), name=name, **kwargs
         )
 
+    repair = training == "repair"
     inputs = x = keras.Input(image_shape, name="image")
-    sides = []  # of each level, to crop to on the way back
+    levels = []  # what each level starts from, to crop to and to skip to on the way back
     for level, n_filters in enumerate(filters):
-        sides.append(x.shape[1:3])
+        levels.append(x)
         x = convolve(n_filters, f"encoder_{level}", strides=2)(x)
+        if repair:
+            x = convolve(n_filters, f"encoder_{level}_b")(x)
     if bottleneck == "spatial":
         x = keras.layers.Conv2D(bottleneck_size, 1, kernel_initializer=initializer(), name="code")(
             x
@@ -91,47 +106,70 @@ def build_network(
         x = keras.layers.Reshape(code_shape, name="unflatten")(x)
     for level in reversed(range(len(filters))):
         x = keras.layers.UpSampling2D(name=f"upsample_{level}")(x)
-        height, width = sides[level]
-        excess = (x.shape[1] - height, x.shape[2] - width)
+        excess = (x.shape[1] - levels[level].shape[1], x.shape[2] - levels[level].shape[2])
         if any(excess):
             cropping = ((0, excess[0]), (0, excess[1]))
             x = keras.layers.Cropping2D(cropping, name=f"crop_{level}")(x)
+        if repair:
+            x = keras.layers.Concatenate(name=f"skip_{level}")([x, levels[level]])
         x = convolve(filters[level], f"decoder_{level}")(x)
-    outputs = convolve(image_shape[-1], "reconstruction", activation=None)(x)
+    if repair:
+        outputs = keras.layers.Conv2D(
+            image_shape[-1] + 1,
+            3,
+            padding="same",
+            kernel_initializer=initializer(),
+            name="reconstruction_and_defects",
+        )(x)
+    else:
+        outputs = convolve(image_shape[-1], "reconstruction", activation=None)(x)
     return keras.Model(inputs, outputs, name="ncae")
 
 
 class PixelScale:
-    """The affine map from pixel values to the network's values, 0 to 1 on the training images.
+    """The affine map from pixel values to the network's values.
 
-    It is taken from the training images and not from the dtype, so that the same pixel values
-    score the same in any dtype.
+    It is taken from the images and not from their dtype, so that the same pixel values score the
+    same in any dtype.
 
     Parameters
     ----------
     low, high : float
-        The pixel values that become 0 and 1.
+        Smallest and largest pixel value of the training images.
+    per_image : bool
+        Whether every image is standardised by its own mean and standard deviation, which takes
+        exposure out; otherwise `low` becomes 0 and `high` becomes 1.
     """
 
-    def __init__(self, low: float, high: float) -> None:
+    def __init__(self, low: float, high: float, per_image: bool) -> None:
         self.low = low
         self.span = (high - low) or 1.0
+        self.per_image = per_image
 
     @classmethod
-    def of(cls, images: NDArray[Any]) -> "PixelScale":
+    def of(cls, images: NDArray[Any], per_image: bool) -> "PixelScale":
         """Take the range of a stack of images, without a copy of it."""
-        return cls(float(images.min()), float(images.max()))
+        return cls(float(images.min()), float(images.max()), per_image)
 
-    def to_network(self, images: NDArray[Any]) -> NDArray[np.float32]:
-        """Scale a batch; float64 is used where float32 cannot hold the pixel values."""
+    def to_network(self, images: NDArray[Any]) -> tuple[NDArray[np.float32], Any, Any]:
+        """Scale a batch.
+
+        Returns
+        -------
+        scaled : ndarray of float32
+            ``(images - low) / span``, in float64 where float32 cannot hold the pixel values.
+        low, span : numbers or ndarrays of shape (n, 1, 1, 1)
+            What brings outputs back: ``outputs * span + low``.
+        """
         dtype = np.result_type(images.dtype, np.float32)
-        scaled = (images.astype(dtype) - dtype.type(self.low)) / dtype.type(self.span)
-        return scaled.astype(np.float32, copy=False)
-
-    def to_pixels(self, outputs: NDArray[np.float32], dtype: Any) -> NDArray[Any]:
-        """Bring outputs of the network back to pixel values, as floats of at least float32."""
-        dtype = np.result_type(dtype, np.float32)
-        return outputs.astype(dtype) * dtype.type(self.span) + dtype.type(self.low)
+        # In C order: the order of a sum would change its rounding.
+        pixels = images.astype(dtype, order="C")
+        low, span = dtype.type(self.low), dtype.type(self.span)
+        if self.per_image:
+            # The small share of the range keeps the noise of a plain image small.
+            low = pixels.mean(axis=(1, 2, 3), keepdims=True)
+            span = pixels.std(axis=(1, 2, 3), keepdims=True) + dtype.type(0.02) * span
+        return ((pixels - low) / span).astype(np.float32, copy=False), low, span
 
 
 class TrainingBatches(keras.utils.PyDataset):
@@ -172,7 +210,7 @@ class TrainingBatches(keras.utils.PyDataset):
     def __getitem__(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Read one batch."""
         rows = self.rows[index * self.batch_size : (index + 1) * self.batch_size]
-        batch = self.scale.to_network(self.images[np.sort(rows)])
+        batch, _, _ = self.scale.to_network(self.images[np.sort(rows)])
         return batch, batch
 
     def on_epoch_end(self) -> None:
@@ -181,8 +219,79 @@ class TrainingBatches(keras.utils.PyDataset):
             self.random_state.shuffle(self.rows)
 
 
-def reconstruct_batch(model: keras.Model, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Run the compiled network on a batch, so that each image's result depends on it alone.
+class RepairBatches(TrainingBatches):
+    """Batches of random crops with defects drawn in, whose targets are the crops and the masks.
+
+    Parameters
+    ----------
+    images, rows, scale, batch_size, random_state
+        As for `TrainingBatches`; without `random_state` every epoch is the same.
+    draw : callable
+        Like :func:`sklearn_ncae.defects.draw_defects`.
+    crop : tuple of (int, int)
+        Height and width of the crops.
+    """
+
+    def __init__(self, *args: Any, draw: Any, crop: tuple[int, int], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.draw = draw
+        self.crop = crop
+
+    def __getitem__(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Draw one batch."""
+        random_state = self.random_state or np.random.RandomState(index)
+        images, _ = super().__getitem__(index)
+        height, width = self.crop
+        clean = np.empty((len(images), height, width, images.shape[3]), np.float32)
+        for image, target in zip(images, clean, strict=True):
+            top = random_state.randint(images.shape[1] - height + 1)
+            left = random_state.randint(images.shape[2] - width + 1)
+            rows, columns = random_state.choice([-1, 1], 2)
+            target[...] = image[top : top + height, left : left + width][::rows, ::columns]
+        # Rows of a table and tiny images are widened, for a shape needs room to be drawn in.
+        margins = [(0, max(0, _SMALLEST_DRAWING - side)) for side in self.crop]
+        room = np.pad(clean, [(0, 0), *margins, (0, 0)], mode="edge")
+        defective, masks = self.draw(room, random_state=random_state)
+        defective, masks = defective[:, :height, :width], masks[:, :height, :width]
+        return defective, np.concatenate([clean, masks.astype(np.float32)], axis=-1)
+
+
+@keras.saving.register_keras_serializable(package="sklearn_ncae")
+class RepairLoss(keras.losses.Loss):
+    """Loss of the repaired image plus the focal cross-entropy of the marked defects.
+
+    Parameters
+    ----------
+    image_loss : str, callable or keras.losses.Loss
+        Between the repaired and the clean image.
+    mask_weight : float, default=5.0
+        Weight of the cross-entropy.
+    gamma : float, default=2.0
+        How much less the pixels count that are marked right already.
+
+    References
+    ----------
+    Lin et al., "Focal loss for dense object detection", 2017.
+    """
+
+    def __init__(self, image_loss: Any, mask_weight: float = 5.0, gamma: float = 2.0) -> None:
+        super().__init__(name="repair_loss")
+        self.image_loss = keras.losses.get(image_loss)
+        self.mask_weight = mask_weight
+        self.gamma = gamma
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        """Loss of a batch."""
+        mask, logit = y_true[..., -1:], y_pred[..., -1:]
+        wrong = keras.ops.abs(mask - keras.ops.sigmoid(logit))
+        cross_entropy = keras.ops.softplus(logit) - mask * logit
+        focal = keras.ops.mean(wrong**self.gamma * cross_entropy)
+        image = keras.ops.mean(self.image_loss(y_true[..., :-1], y_pred[..., :-1]))
+        return image + self.mask_weight * focal
+
+
+def run_network(model: keras.Model, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Run the compiled network on a batch, such that each image's result depends on it alone.
 
     The batch is filled up with zeros to a power of two, at least 2: there are few shapes to
     compile for, and the convolutions of a batch of one are summed in another order.

@@ -1,16 +1,19 @@
 """NCAEReconstructor: builds and trains the Keras NCAE behind a scikit-learn estimator."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import expit
 from sklearn.base import BaseEstimator, _fit_context
 from sklearn.utils import Tags, check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
+from sklearn_ncae.defects import draw_defects
 from sklearn_ncae.images import check_image_stack
 
 # Images are scored in batches of about this many pixels, at most 32 images: enough to keep the
@@ -18,15 +21,28 @@ from sklearn_ncae.images import check_image_stack
 _BATCH_PIXELS = 1_500_000
 _BATCH_IMAGES = 32
 
+# Training that repairs sees crops of at most this side, in this many steps.
+_CROP = 96
+_REPAIR_STEPS = 2400
+_RECONSTRUCT_EPOCHS = 20
+
 
 class NCAEReconstructor(BaseEstimator):
     """Neighbor Convolution AutoEncoder that reconstructs images of good parts.
 
     A convolutional autoencoder whose 3x3 convolutions leave out the centre pixel, trained to
-    reproduce the images it is given.
+    reproduce the images it is given, or to repair defects drawn into them.
 
     Parameters
     ----------
+    training : {"repair", "reconstruct"}, default="repair"
+        ``"repair"`` draws defects into random crops of the images and trains the network to
+        remove and to mark them. Every image is standardised by its own mean and standard
+        deviation. ``"reconstruct"`` is the article's way: the network reproduces the images
+        through a narrow code.
+    draw_defects : callable, default=None
+        What draws the defects: a function like
+        :func:`~sklearn_ncae.defects.draw_defects`, which is the default.
     filters : sequence of int, default=(16, 32, 64)
         Number of filters of each level of the encoder; the decoder mirrors them. Every level
         halves the height and width.
@@ -38,13 +54,16 @@ class NCAEReconstructor(BaseEstimator):
     convolution : {"neighbor", "standard"}, default="neighbor"
         ``"standard"`` builds the same network of ordinary convolutions, for comparison.
     loss : str, callable or keras.losses.Loss, default="mse"
-        Training loss between the reconstruction and the image, both scaled to 0..1.
+        Training loss between the reconstruction and the image, both scaled for the network. To
+        repair, the cross-entropy of the marked defects is added.
     optimizer : str or keras.optimizers.Optimizer, default="adam"
         An optimizer object is copied and brings its own learning rate.
-    learning_rate : float, default=1e-3
-        Learning rate, where `optimizer` is a name.
-    epochs : int, default=20
-        Number of passes over the training images.
+    learning_rate : float, default=2e-3
+        Learning rate, where `optimizer` is a name. It falls to a twentieth over the training,
+        along a cosine.
+    epochs : int or "auto", default="auto"
+        Number of passes over the training images. ``"auto"`` makes 20 to reconstruct, and to
+        repair as many as it takes for 2400 steps.
     batch_size : int, default=16
         Images per training step.
     callbacks : list of keras.callbacks.Callback, default=None
@@ -94,7 +113,9 @@ class NCAEReconstructor(BaseEstimator):
     (20, 16, 16)
     """
 
-    _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        "training": [StrOptions({"repair", "reconstruct"})],
+        "draw_defects": [callable, None],
         "filters": ["array-like"],
         "bottleneck": [StrOptions({"spatial", "dense"})],
         "bottleneck_size": [Interval(Integral, 1, None, closed="left")],
@@ -103,7 +124,7 @@ class NCAEReconstructor(BaseEstimator):
         # Anything but a string is left to Keras, which is not imported until fit.
         "optimizer": "no_validation",
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
-        "epochs": [Interval(Integral, 1, None, closed="left")],
+        "epochs": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
         "callbacks": [list, tuple, None],
         "early_stopping": ["boolean"],
@@ -118,14 +139,16 @@ class NCAEReconstructor(BaseEstimator):
     def __init__(
         self,
         *,
+        training: str = "repair",
+        draw_defects: Callable[..., Any] | None = None,
         filters: Sequence[int] = (16, 32, 64),
         bottleneck: str = "spatial",
         bottleneck_size: int = 8,
         convolution: str = "neighbor",
         loss: Any = "mse",
         optimizer: Any = "adam",
-        learning_rate: float = 1e-3,
-        epochs: int = 20,
+        learning_rate: float = 2e-3,
+        epochs: int | str = "auto",
         batch_size: int = 16,
         callbacks: Sequence[Any] | None = None,
         early_stopping: bool = False,
@@ -136,6 +159,8 @@ class NCAEReconstructor(BaseEstimator):
         verbose: int = 0,
         random_state: Any = None,
     ) -> None:
+        self.training = training
+        self.draw_defects = draw_defects
         self.filters = filters
         self.bottleneck = bottleneck
         self.bottleneck_size = bottleneck_size
@@ -183,7 +208,7 @@ class NCAEReconstructor(BaseEstimator):
         """Train on some of the images, which are read batch by batch and never copied whole."""
         import keras
 
-        from sklearn_ncae.network import PixelScale, TrainingBatches, build_network
+        from sklearn_ncae.network import PixelScale, build_network
 
         self.image_shape_ = images.shape[1:]
         previous = self.__dict__.copy() if self.warm_start and hasattr(self, "weights_") else None
@@ -194,11 +219,15 @@ class NCAEReconstructor(BaseEstimator):
                 f"this one is {network}. Set warm_start=False or fit a clone."
             )
         random_state = check_random_state(self.random_state)
-        model = build_network(**network, random_state=random_state)
+        make_batches, loss, crop = self._training_kind(images)
+        # A network of the same weights, but for crops.
+        trained = build_network(
+            **{**network, "image_shape": (*crop, images.shape[3])}, random_state=random_state
+        )
         history: dict[str, list[float]] = {}
-        scale = PixelScale.of(images)
+        scale = PixelScale.of(images, per_image=self.training == "repair")
         if previous is not None:
-            model.set_weights(previous["weights_"])
+            trained.set_weights(previous["weights_"])
             scale, history = previous["_scale"], previous["history_"]
 
         validation = None
@@ -212,29 +241,37 @@ class NCAEReconstructor(BaseEstimator):
                 )
             rows = random_state.permutation(rows)
             held_out, rows = rows[:n_held_out], rows[n_held_out:]
-            validation = TrainingBatches(images, held_out, scale, self.batch_size)
+            validation = make_batches(images, held_out, scale, self.batch_size)
             callbacks.append(
                 keras.callbacks.EarlyStopping(
                     patience=self.n_iter_no_change, restore_best_weights=True
                 )
             )
-        model.compile(
-            optimizer=self._make_optimizer(),
-            loss=self.loss,
+        batches = make_batches(images, rows, scale, self.batch_size, random_state)
+        if not isinstance(self.epochs, str):
+            n_epochs = self.epochs
+        elif self.training == "repair":
+            n_epochs = -(-_REPAIR_STEPS // len(batches))
+        else:
+            n_epochs = _RECONSTRUCT_EPOCHS
+        trained.compile(
+            optimizer=self._make_optimizer(n_epochs * len(batches)),
+            loss=loss,
             # XLA takes longer to compile than most fits take; JAX has no other compiler.
             jit_compile=keras.backend.backend() == "jax",
         )
-        epochs = model.fit(
-            TrainingBatches(images, rows, scale, self.batch_size, random_state),
-            epochs=self.epochs,
+        epochs = trained.fit(
+            batches,
+            epochs=n_epochs,
             validation_data=validation,
             callbacks=callbacks,
             verbose=int(self.verbose),
             shuffle=False,  # the batches shuffle themselves
         ).history
 
-        self._network, self._scale, self._model = network, scale, model
-        self.weights_ = model.get_weights()
+        self._network, self._scale = network, scale
+        self._model = trained if crop == images.shape[1:3] else None
+        self.weights_ = trained.get_weights()
         self.history_ = {
             name: [*history.get(name, []), *map(float, values)] for name, values in epochs.items()
         }
@@ -262,17 +299,57 @@ class NCAEReconstructor(BaseEstimator):
         TypeError, ValueError
             If X is not a stack of images as in `fit`.
         """
-        from sklearn_ncae.network import reconstruct_batch
-
         check_is_fitted(self)
         images, layout = check_image_stack(self, X, image_shape=self.image_shape, reset=False)
-        step = int(np.clip(_BATCH_PIXELS // np.prod(self.image_shape_[:2]), 2, _BATCH_IMAGES))
-        reconstructions = np.empty(images.shape, np.result_type(images.dtype, np.float32))
-        for start in range(0, len(images), step):
-            batch = images[start : start + step]
-            outputs = reconstruct_batch(self.model_, self._scale.to_network(batch))
-            reconstructions[start : start + step] = self._scale.to_pixels(outputs, images.dtype)
+        reconstructions, _ = self._run(images)
         return reconstructions.reshape(len(images), *layout)
+
+    def defect_map(self, X: ArrayLike) -> NDArray[np.float32]:
+        """Mark defects as the network has learned from those drawn in.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, h, w), (n, h, w, c) or (n, n_features)
+            Images of the size of the training images.
+
+        Returns
+        -------
+        probabilities : ndarray of shape (n, h, w), float32
+            For every pixel, how sure the network is that something was drawn in, in [0, 1].
+
+        Raises
+        ------
+        NotFittedError
+            If the estimator is not fitted.
+        TypeError, ValueError
+            If X is not a stack of images as in `fit`.
+        AttributeError
+            If the estimator was trained to reconstruct.
+        """
+        check_is_fitted(self)
+        if self._network["training"] != "repair":
+            raise AttributeError(
+                "There is no defect_map after training='reconstruct'. Fit with training='repair'."
+            )
+        images, _ = check_image_stack(self, X, image_shape=self.image_shape, reset=False)
+        return self._run(images)[1]
+
+    def _run(self, images: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.float32]]:
+        """Reconstructions (n, h, w, c) and defect maps (n, h, w); 0 without a repairing network."""
+        from sklearn_ncae.network import run_network
+
+        step = int(np.clip(_BATCH_PIXELS // np.prod(self.image_shape_[:2]), 2, _BATCH_IMAGES))
+        n_channels = images.shape[3]
+        reconstructions = np.empty(images.shape, np.result_type(images.dtype, np.float32))
+        maps = np.zeros(images.shape[:3], np.float32)
+        for start in range(0, len(images), step):
+            batch = slice(start, start + step)
+            scaled, low, span = self._scale.to_network(images[batch])
+            outputs = run_network(self.model_, scaled)
+            reconstructions[batch] = outputs[..., :n_channels] * span + low
+            if outputs.shape[3] > n_channels:
+                maps[batch] = expit(outputs[..., n_channels])
+        return reconstructions, maps
 
     @property
     def model_(self) -> Any:
@@ -303,19 +380,37 @@ class NCAEReconstructor(BaseEstimator):
             )
         return {
             "image_shape": self.image_shape_,
+            "training": self.training,
             "filters": filters,
             "bottleneck": self.bottleneck,
             "bottleneck_size": self.bottleneck_size,
             "convolution": self.convolution,
         }
 
-    def _make_optimizer(self) -> Any:
+    def _training_kind(self, images: NDArray[Any]) -> tuple[Any, Any, tuple[int, ...]]:
+        """Say what makes the batches, with which loss, and the size of their images."""
+        from sklearn_ncae.network import RepairBatches, RepairLoss, TrainingBatches
+
+        if self.training == "reconstruct":
+            return TrainingBatches, self.loss, images.shape[1:3]
+        crop = images.shape[1:3]
+        if self.bottleneck == "spatial":  # a dense code has weights for one size alone
+            stride = 2 ** len(tuple(self.filters))
+            crop = tuple(
+                side if side <= stride else min(side, _CROP) // stride * stride for side in crop
+            )
+        draw = self.draw_defects or draw_defects
+        return partial(RepairBatches, draw=draw, crop=crop), RepairLoss(self.loss), crop
+
+    def _make_optimizer(self, n_steps: int) -> Any:
         import keras
 
         if isinstance(self.optimizer, str):
-            optimizer = keras.optimizers.get(self.optimizer)
-            optimizer.learning_rate = self.learning_rate
-            return optimizer
+            schedule = keras.optimizers.schedules.CosineDecay(
+                self.learning_rate, n_steps, alpha=0.05
+            )
+            kind = type(keras.optimizers.get(self.optimizer))
+            return kind(learning_rate=schedule)
         # A copy: an optimizer belongs to the one network it has been built for.
         return keras.optimizers.deserialize(keras.optimizers.serialize(self.optimizer))
 

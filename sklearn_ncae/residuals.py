@@ -1,12 +1,13 @@
 """The residual image and the statistics that describe it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.ndimage import gaussian_filter
 from scipy.special import entr
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_array, validate_data
@@ -83,12 +84,12 @@ class Statistic:
     Attributes
     ----------
     compute : callable
-        From a block of residuals to one float64 value per image.
+        From a block of residuals, or of defect maps, to one float64 value per image.
     abnormal_tail : {"upper", "both"}
         Whether a defect is known to raise the value, or can move it either way.
     """
 
-    compute: Callable[[_Residuals], Floats]
+    compute: Callable[[Any], Floats]
     abnormal_tail: Tail
 
 
@@ -108,6 +109,29 @@ STATISTICS: dict[str, Statistic] = {
     "mse": Statistic(lambda r: np.square(r.signed).mean(axis=1), "upper"),
     "abs_mean": Statistic(lambda r: r.absolute.mean(axis=1), "upper"),
     "abs_max": Statistic(lambda r: np.maximum(r.maximum, -r.minimum), "upper"),
+}
+
+
+# The brightest part of a defect map that is averaged, as a share of its pixels, and the width in
+# pixels of the Gaussian that it is smoothed with before.
+_PEAK_SHARE = 0.005
+_PEAK_SIGMA = 2.0
+
+
+def _peak(maps: NDArray[np.floating[Any]]) -> Floats:
+    smoothed = gaussian_filter(maps.astype(np.float64), (0, _PEAK_SIGMA, _PEAK_SIGMA))
+    pixels = smoothed.reshape(len(maps), -1)
+    n_brightest = max(1, round(_PEAK_SHARE * pixels.shape[1]))
+    # Sorted, so that the sum does not depend on the order a partition happens to leave.
+    brightest = np.sort(np.partition(pixels, -n_brightest, axis=1)[:, -n_brightest:], axis=1)
+    return brightest.mean(axis=1)
+
+
+#: The statistics of learned defect maps (n, h, w). A new one is a new line here.
+DEFECT_MAP_STATISTICS: dict[str, Statistic] = {
+    "defect_peak": Statistic(_peak, "upper"),
+    "defect_max": Statistic(lambda maps: maps.max(axis=(1, 2)).astype(np.float64), "upper"),
+    "defect_mean": Statistic(lambda maps: maps.mean(axis=(1, 2), dtype=np.float64), "upper"),
 }
 
 
@@ -146,13 +170,17 @@ def residual_image(images: ArrayLike, reconstructions: ArrayLike) -> NDArray[np.
     return np.subtract(images, reconstructions, dtype=dtype)
 
 
-def check_statistic_names(statistics: str | Sequence[str]) -> list[str]:
+def check_statistic_names(
+    statistics: str | Sequence[str], known: Iterable[str] = tuple(STATISTICS)
+) -> list[str]:
     """List of the statistics that a parameter names.
 
     Parameters
     ----------
     statistics : str or sequence of str
         One name, several, or ``"all"``.
+    known : iterable of str
+        The names to choose from.
 
     Returns
     -------
@@ -163,13 +191,14 @@ def check_statistic_names(statistics: str | Sequence[str]) -> list[str]:
     ValueError
         If a name is unknown, named twice, or none is given.
     """
+    known = list(known)
     if isinstance(statistics, str):
-        statistics = list(STATISTICS) if statistics == "all" else [statistics]
+        statistics = known if statistics == "all" else [statistics]
     names = list(statistics)
-    unknown = [name for name in names if name not in STATISTICS]
+    unknown = [name for name in names if name not in known]
     if unknown or not names or len(set(names)) < len(names):
         raise ValueError(
-            f"Statistics must be one or more different names out of {', '.join(STATISTICS)}; "
+            f"Statistics must be one or more different names out of {', '.join(known)}; "
             f"got {names}."
         )
     return names
@@ -324,6 +353,7 @@ class ResidualStatistics(TransformerMixin, BaseEstimator):
 
 
 __all__ = [
+    "DEFECT_MAP_STATISTICS",
     "STATISTICS",
     "ResidualStatistics",
     "Statistic",

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.ndimage import gaussian_filter
 from sklearn.base import clone
 from sklearn.ensemble import IsolationForest
 from sklearn.exceptions import NotFittedError
@@ -27,7 +28,7 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn_ncae import NCAEDetector, ResidualDetector, ResidualStatistics
 from sklearn_ncae.baselines import PCAReconstructor
 from sklearn_ncae.images import read_image
-from sklearn_ncae.residuals import STATISTICS
+from sklearn_ncae.residuals import DEFECT_MAP_STATISTICS, STATISTICS
 
 TINY = {"filters": (4, 8), "epochs": 2, "random_state": 0}
 METHODS = ["score_samples", "decision_function", "predict", "p_values"]
@@ -61,8 +62,54 @@ def test_methods_agree(detector, labelled_images):
     np.testing.assert_array_equal(
         detector.residual_statistics(X), ResidualStatistics().transform(detector.residual(X))
     )
-    mse = detector.residual_statistics(X)[:, list(STATISTICS).index("mse")]
-    np.testing.assert_array_equal(scores, -mse)
+    peak = DEFECT_MAP_STATISTICS["defect_peak"].compute(detector.defect_map(X))
+    np.testing.assert_array_equal(scores, -peak)
+
+
+def test_the_recipe_of_the_article(labelled_images):
+    X, y = labelled_images
+    detector = NCAEDetector(training="reconstruct", contamination=0.1, **TINY).fit(X[y == 1])
+    mse = np.square(X - detector.reconstruct(X)).mean(axis=(1, 2))
+    np.testing.assert_allclose(detector.score_samples(X), -mse, rtol=1e-5)
+    assert not hasattr(detector, "defect_map")
+    with pytest.raises(ValueError, match="Statistics must be one or more"):
+        detector.set_params(statistic="defect_peak").fit(X)
+
+
+def test_own_defects(good_images):
+    def draw_stripes(images, *, random_state):
+        masks = np.zeros((*images.shape[:3], 1), bool)
+        masks[:, random_state.randint(images.shape[1])] = True
+        return images + 2 * masks, masks
+
+    detector = NCAEDetector(
+        filters=(8, 16),
+        epochs=60,
+        batch_size=8,
+        learning_rate=0.01,
+        draw_defects=draw_stripes,
+        contamination=0.1,
+        random_state=0,
+    ).fit(good_images)
+    striped = good_images[:5].copy()
+    striped[:, 6] = 255
+    maps = detector.defect_map(striped)
+    assert maps.shape == (5, 16, 16)
+    assert maps[:, 6].mean() > 2 * np.delete(maps, 6, axis=1).mean()
+
+
+@pytest.mark.parametrize("name", DEFECT_MAP_STATISTICS)
+def test_statistics_of_defect_maps(name):
+    maps = np.random.default_rng(0).uniform(size=(3, 30, 20)).astype(np.float32)
+    values = DEFECT_MAP_STATISTICS[name].compute(maps)
+    assert values.dtype == np.float64
+    smoothed = [gaussian_filter(m.astype(float), 2) for m in maps]
+    expected = {
+        "defect_peak": [np.sort(m, axis=None)[-3:].mean() for m in smoothed],
+        "defect_max": [m.max() for m in maps],
+        "defect_mean": [m.mean() for m in maps],
+    }[name]
+    np.testing.assert_allclose(values, expected, rtol=1e-6)
 
 
 def test_contamination_is_the_share_of_training_images_called_defects(good_images):
@@ -130,7 +177,14 @@ def test_joint_score_where_a_statistic_never_varies():
     assert np.isfinite(detector.fit(X).score_samples(X)).all()
 
 
-@pytest.mark.parametrize("parameters", [{}, {"bottleneck": "dense"}, {"statistic": "joint"}])
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"statistic": "joint"},
+        {"bottleneck": "dense"},
+        {"training": "reconstruct"},
+    ],
+)
 def test_scores_do_not_depend_on_batches_or_on_how_X_is_split(good_images, parameters):
     detector = NCAEDetector(contamination=0.1, **{**TINY, **parameters}).fit(good_images)
     scores = detector.score_samples(good_images)
@@ -234,7 +288,7 @@ def test_grid_search_over_network_and_statistic(labelled_images):
     X, y = labelled_images
     search = GridSearchCV(
         NCAEDetector(contamination=0.1, **TINY),
-        {"filters": [(4,), (4, 8)], "statistic": ["mse", "max"]},
+        {"filters": [(4,), (4, 8)], "statistic": ["defect_peak", "max"]},
         scoring="roc_auc",
         cv=StratifiedKFold(2, shuffle=True, random_state=0),
         n_jobs=2,
@@ -390,7 +444,7 @@ def test_castings_by_photograph_beat_isolation_forest(ncae_data):
         return np.stack([read_image(path, size=(64, 64)) for path in paths])
 
     X_train, X_test, y = load(train), load(test), np.where(test["label"] == 1, -1, 1)
-    ncae = NCAEDetector(filters=(16, 32), epochs=15, contamination=0.05, random_state=0)
+    ncae = NCAEDetector(filters=(16, 32), epochs=20, contamination=0.05, random_state=0)
     forest = IsolationForest(random_state=0)
     auc = roc_auc_score(y, ncae.fit(X_train).decision_function(X_test))
     forest.fit(X_train.reshape(200, -1))

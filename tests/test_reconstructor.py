@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
+from sklearn.metrics import roc_auc_score
 
 from sklearn_ncae import NCAEReconstructor, NeighborConv2D
 from sklearn_ncae.network import build_network
@@ -17,10 +18,14 @@ def layer_types(model):
 
 
 @pytest.mark.parametrize("shape", [(16, 16), (17, 23), (5, 4), (9, 16, 3), (8, 8, 1)])
-@pytest.mark.parametrize("bottleneck", ["spatial", "dense"])
-def test_any_side_and_any_channels(shape, bottleneck):
+@pytest.mark.parametrize(
+    "parameters",
+    [{}, {"bottleneck": "dense"}, {"training": "reconstruct"}],
+    ids=["repair", "dense", "reconstruct"],
+)
+def test_any_side_and_any_channels(shape, parameters):
     X = np.random.default_rng(0).integers(0, 256, (6, *shape), dtype=np.uint8)
-    reconstructor = NCAEReconstructor(bottleneck=bottleneck, **TINY).fit(X)
+    reconstructor = NCAEReconstructor(**parameters, **TINY).fit(X)
     reconstructions = reconstructor.predict(X)
     assert reconstructions.shape == X.shape
     assert reconstructions.dtype == np.float32
@@ -38,13 +43,16 @@ def test_network_follows_the_parameters():
     standard = build_network((20, 20, 2), filters=(4, 8), convolution="standard")
     assert layer_types(standard)["encoder_0"] is keras.layers.Conv2D
     assert standard.output_shape == model.output_shape
+    repair = build_network((20, 20, 2), training="repair", filters=(4, 8))
+    assert repair.output_shape == (None, 20, 20, 3)  # the image and where it is defective
     # The kernels of Conv2D also have a centre: 9 weights where the neighbours are 8.
     assert standard.count_params() > model.count_params()
 
 
 def test_learns_in_the_units_of_X(good_images):
-    reconstructor = NCAEReconstructor(filters=(8, 16), epochs=30, batch_size=8, random_state=0)
-    reconstructor.fit(good_images)
+    reconstructor = NCAEReconstructor(
+        training="reconstruct", filters=(8, 16), epochs=30, batch_size=8, random_state=0
+    ).fit(good_images)
     assert reconstructor.history_["loss"][-1] < 0.2 * reconstructor.history_["loss"][0]
     error = np.abs(reconstructor.predict(good_images) - good_images).mean()
     assert error < 0.5 * np.abs(good_images - good_images.mean()).mean()
@@ -52,9 +60,10 @@ def test_learns_in_the_units_of_X(good_images):
 
 @pytest.mark.parametrize("dtype", ["uint16", "int64", "float32", "float64"])
 def test_same_values_in_another_dtype_reconstruct_the_same(good_images, dtype):
-    expected = NCAEReconstructor(**TINY).fit(good_images).predict(good_images)
+    parameters = {"training": "reconstruct", **TINY}
+    expected = NCAEReconstructor(**parameters).fit(good_images).predict(good_images)
     X = good_images.astype(dtype)
-    actual = NCAEReconstructor(**TINY).fit(X).predict(X)
+    actual = NCAEReconstructor(**parameters).fit(X).predict(X)
     assert actual.dtype == np.result_type(dtype, np.float32)
     np.testing.assert_allclose(actual, expected, rtol=1e-3, atol=0.05)
 
@@ -64,6 +73,46 @@ def test_flat_rows_with_image_shape_equal_images(good_images):
     expected = NCAEReconstructor(**TINY).fit(good_images).predict(good_images)
     actual = NCAEReconstructor(image_shape=(16, 16), **TINY).fit(rows).predict(rows)
     np.testing.assert_array_equal(actual, expected.reshape(40, -1))
+
+
+def test_repairs_what_was_drawn_in(good_images):
+    reconstructor = NCAEReconstructor(
+        filters=(8, 16), epochs=80, batch_size=8, learning_rate=0.01, random_state=0
+    ).fit(good_images)
+    defective = good_images[:10].copy()
+    defective[:, 3:5, 3:13] = 255
+    defect = np.zeros((16, 16), bool)
+    defect[3:5, 3:13] = True
+    before = np.abs(defective.astype(float) - good_images[:10])[:, defect].mean()
+    after = np.abs(reconstructor.predict(defective) - good_images[:10])[:, defect].mean()
+    assert after < 0.7 * before
+    maps = reconstructor.defect_map(defective)
+    marked = np.broadcast_to(defect, maps.shape).ravel()
+    assert roc_auc_score(marked, maps.ravel()) > 0.8
+
+
+def test_crops_of_larger_images(monkeypatch, good_images):
+    monkeypatch.setattr("sklearn_ncae.reconstructor._CROP", 8)
+    reconstructor = NCAEReconstructor(**TINY).fit(good_images)
+    assert reconstructor.defect_map(good_images).shape == good_images.shape
+    np.testing.assert_array_equal(
+        reconstructor.predict(good_images[:7]), reconstructor.predict(good_images)[:7]
+    )
+
+
+def test_no_defect_map_without_repair(good_images):
+    reconstructor = NCAEReconstructor(training="reconstruct", **TINY).fit(good_images)
+    with pytest.raises(AttributeError, match="no defect_map after training='reconstruct'"):
+        reconstructor.defect_map(good_images)
+
+
+def test_epochs_auto(monkeypatch, good_images):
+    monkeypatch.setattr("sklearn_ncae.reconstructor._REPAIR_STEPS", 7)
+    monkeypatch.setattr("sklearn_ncae.reconstructor._RECONSTRUCT_EPOCHS", 2)
+    parameters = {"filters": (4,), "random_state": 0}
+    assert NCAEReconstructor(**parameters).fit(good_images).n_iter_ == 3  # of 3 steps each
+    reconstructor = NCAEReconstructor(training="reconstruct", **parameters).fit(good_images)
+    assert reconstructor.n_iter_ == 2
 
 
 def test_random_state_decides_alone(good_images):
@@ -77,9 +126,10 @@ def test_random_state_decides_alone(good_images):
 
 def test_early_stopping_keeps_the_best_weights(good_images):
     reconstructor = NCAEReconstructor(
+        training="reconstruct",
         filters=(4,),
         epochs=40,
-        learning_rate=0.05,
+        learning_rate=0.2,
         early_stopping=True,
         n_iter_no_change=2,
         validation_fraction=0.25,
@@ -96,7 +146,7 @@ def test_warm_start_goes_on(good_images):
     reconstructor.fit(good_images)
     assert reconstructor.history_["loss"][:2] == before
     assert len(reconstructor.history_["loss"]) == 4
-    assert reconstructor.history_["loss"][2] < before[0]
+    assert reconstructor.history_["loss"][3] < before[0]
     assert reconstructor.n_iter_ == 2
     with pytest.raises(ValueError, match="warm_start cannot go on"):
         reconstructor.set_params(filters=(4,)).fit(good_images)
