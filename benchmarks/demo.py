@@ -87,8 +87,10 @@ def detectors(epochs: int, n_train: int, verbose: int) -> dict[str, Any]:
     ncae = NCAEDetector(
         epochs=epochs, false_alarm_rate=FALSE_ALARM_RATE, verbose=verbose, random_state=0
     )
+    article = clone(ncae).set_params(training="reconstruct")
     return {
         "NCAE": ncae,
+        "NCAE, article's recipe": article,
         BRIGHTNESS: MeanBrightnessDetector(contamination=FALSE_ALARM_RATE),
         "IsolationForest": make_pipeline(
             scaled, IsolationForest(contamination=FALSE_ALARM_RATE, random_state=0)
@@ -100,7 +102,7 @@ def detectors(epochs: int, n_train: int, verbose: int) -> dict[str, Any]:
         "PCA reconstruction": ResidualDetector(
             PCAReconstructor(random_state=0), false_alarm_rate=FALSE_ALARM_RATE, random_state=0
         ),
-        "plain convolutional AE": clone(ncae).set_params(convolution="standard"),
+        "plain convolutional AE": clone(article).set_params(convolution="standard"),
     }
 
 
@@ -200,7 +202,7 @@ def main(arguments: list[str] | None = None) -> None:
         "in subfolders for good and defective parts",
     )
     parser.add_argument("--size", type=int, default=128, help="side of the images in pixels")
-    parser.add_argument("--epochs", type=int, default=20, help="passes over the training images")
+    parser.add_argument("--epochs", type=int, default=40, help="passes over the training images")
     parser.add_argument("--output", type=Path, default=Path("demo_output"), help="for pictures")
     options = parser.parse_args(arguments)
 
