@@ -166,6 +166,7 @@ def make_detector(name: str, epochs: int, seed: int) -> Any:
     rate = FALSE_ALARM_RATE
     # All that decides the article's result, whatever becomes of the defaults.
     article = NCAEDetector(
+        training="reconstruct",
         filters=(16, 32, 64),
         bottleneck="spatial",
         bottleneck_size=8,

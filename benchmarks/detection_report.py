@@ -198,6 +198,7 @@ def draw(records: list[Record], path: Path) -> None:
         1,
         len(datasets),
         figsize=(2.5 + 2.2 * len(datasets), 1 + 0.33 * len(detectors)),
+        sharex=True,
         sharey=True,
         squeeze=False,
         layout="constrained",

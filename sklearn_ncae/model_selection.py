@@ -40,8 +40,14 @@ from sklearn_ncae._threshold_search import (
     rate_for_promise,
     scorer_metric,
 )
+from sklearn_ncae.near_duplicates import leakage_report, near_duplicate_groups
 
-__all__ = ["OneClassSplit", "TunedThresholdDetector"]
+__all__ = [
+    "OneClassSplit",
+    "TunedThresholdDetector",
+    "leakage_report",
+    "near_duplicate_groups",
+]
 
 _OBJECTIVES = ("scoring", "costs", "max_false_alarm_rate", "min_recall")
 
