@@ -161,11 +161,13 @@ def flatten(X: NDArray[Any]) -> NDArray[Any]:
     return X.reshape(len(X), -1).astype(np.float32) / 255
 
 
-def make_detector(name: str, epochs: int, seed: int) -> Any:
+def make_detector(name: str, epochs: int, repair_epochs: int | str, seed: int) -> Any:
     """Return an unfitted detector; thresholds are set on good images, at 5 % false alarms."""
     rate = FALSE_ALARM_RATE
     # All that decides the article's result, whatever becomes of the defaults.
     article = NCAEDetector(
+        training="reconstruct",
+        draw_defects=None,
         training="reconstruct",
         filters=(16, 32, 64),
         bottleneck="spatial",
@@ -187,7 +189,7 @@ def make_detector(name: str, epochs: int, seed: int) -> Any:
     pca = PCA(64, random_state=seed)
     match name:
         case "ncae":
-            return NCAEDetector(epochs=epochs, false_alarm_rate=rate, random_state=seed)
+            return NCAEDetector(epochs=repair_epochs, false_alarm_rate=rate, random_state=seed)
         case "article":
             return article
         case "conv_ae":
@@ -329,7 +331,7 @@ def make_tasks(options: argparse.Namespace) -> list[Task]:
             cap,
             options.size,
             name,
-            make_detector(name, options.epochs, split),
+            make_detector(name, options.epochs, options.repair_epochs, split),
         )
         for dataset, kind, split, cap, name in runs
     ]
@@ -394,7 +396,18 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--detectors", nargs="+", choices=DETECTORS, default=list(DETECTORS))
     parser.add_argument("--splits", type=int, default=5, help="group splits (default: 5)")
     parser.add_argument("--size", type=int, default=128, help="side of the images (default: 128)")
-    parser.add_argument("--epochs", type=int, default=20, help="of the networks (default: 20)")
+    parser.add_argument(
+        "--epochs",
+        type=int,
+        default=20,
+        help="of the networks that are trained to reconstruct (default: 20)",
+    )
+    parser.add_argument(
+        "--repair-epochs",
+        type=lambda text: text if text == "auto" else int(text),
+        default="auto",
+        help="of NCAE, which is trained to repair (default: auto, as many as NCAEDetector takes)",
+    )
     parser.add_argument(
         "--max-train",
         type=int,
@@ -416,7 +429,15 @@ def main(arguments: list[str] | None = None) -> None:
     tasks = make_tasks(options)
     if options.report:
         command = "python benchmarks/detection.py"
-        for name in ("datasets", "detectors", "splits", "size", "epochs", "max_train"):
+        for name in (
+            "datasets",
+            "detectors",
+            "splits",
+            "size",
+            "epochs",
+            "repair_epochs",
+            "max_train",
+        ):
             value = getattr(options, name)
             if value != parser.get_default(name):
                 words = " ".join(value) if isinstance(value, list) else value

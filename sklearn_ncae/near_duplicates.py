@@ -270,7 +270,7 @@ class LeakageReport:
             above.set_title(f"test {row.test}", fontsize="small")
             kind = "identical" if row.identical else f"{row.similarity:.3f}"
             below.set_title(f"train {row.train}\n{kind}", fontsize="small")
-        return figure  # type: ignore[no-any-return]
+        return figure
 
 
 def _check_threshold(threshold: float) -> None:

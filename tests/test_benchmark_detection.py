@@ -46,7 +46,18 @@ def folders(tmp_path, monkeypatch):
 
 def arguments(folder, *more):
     return [
-        *("--size", "16", "--epochs", "1", "--splits", "2", "--max-train", "100"),
+        *(
+            "--size",
+            "16",
+            "--epochs",
+            "1",
+            "--repair-epochs",
+            "1",
+            "--splits",
+            "2",
+            "--max-train",
+            "100",
+        ),
         *("--results", str(folder / "results" / "detection.jsonl")),
         *("--output", str(folder / "docs" / "detection.md")),
         *more,
@@ -93,7 +104,9 @@ def test_results_are_reported_and_not_computed_again(benchmark, folders, capsys,
     page = (folders / "docs" / "detection.md").read_text()
     for text in ("PCA + OneClassSVM", "The leak", "100 good images", "± 0."):
         assert text in page
-    assert "--splits 2 --size 16 --epochs 1 --max-train 100 --leak --report" in page
+    assert (
+        "--splits 2 --size 16 --epochs 1 --repair-epochs 1 --max-train 100 --leak --report" in page
+    )
     assert (folders / "docs" / "detection.png").stat().st_size > 1000
 
 
@@ -101,8 +114,10 @@ def test_other_parameters_are_other_results(benchmark, folders):
     both = ("--datasets", "magnetic_tile", "--splits", "1", "--detectors", "ncae", "article")
     benchmark.main(arguments(folders, *both, "pca_max", "pca_mean"))
     rows = results(folders)
-    statistics = [json.loads(row["parameters"])["statistic"] for row in rows]
-    assert set(statistics[:2]) == {"abs_max", "mse"}
+    parameters = [json.loads(row["parameters"]) for row in rows]
+    assert [row["statistic"] for row in parameters[:2]] == ["abs_max", "mse"]
+    # The article's recipe is the article's, whatever the detector's defaults are.
+    assert parameters[3]["training"] == "reconstruct" and parameters[3]["statistic"] == "mse"
     n = len(rows)
     benchmark.main(arguments(folders, *both, "conv_ae"))
     assert len(results(folders)) == n + 1
