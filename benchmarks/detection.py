@@ -168,7 +168,6 @@ def make_detector(name: str, epochs: int, repair_epochs: int | str, seed: int) -
     article = NCAEDetector(
         training="reconstruct",
         draw_defects=None,
-        training="reconstruct",
         filters=(16, 32, 64),
         bottleneck="spatial",
         bottleneck_size=8,
@@ -429,15 +428,8 @@ def main(arguments: list[str] | None = None) -> None:
     tasks = make_tasks(options)
     if options.report:
         command = "python benchmarks/detection.py"
-        for name in (
-            "datasets",
-            "detectors",
-            "splits",
-            "size",
-            "epochs",
-            "repair_epochs",
-            "max_train",
-        ):
+        named = ("datasets", "detectors", "splits", "size", "epochs", "repair_epochs", "max_train")
+        for name in named:
             value = getattr(options, name)
             if value != parser.get_default(name):
                 words = " ".join(value) if isinstance(value, list) else value
