@@ -239,9 +239,10 @@ class ResidualStatistics(TransformerMixin, BaseEstimator):
     `scipy.stats.entropy` of a signed residual is ``-inf``.
 
     Entropy is high when the residual is spread evenly over the image and low when it is
-    concentrated. A small defect concentrates it, so defects tend to have the *lower* entropy,
-    which is the opposite of what the article hopes for; see the page on the statistics in the
-    user guide for measurements.
+    concentrated. The article hopes that it is near 0 for good and near 1 for defective images.
+    Measured on real images, that is not so: which of them have the higher entropy differs from
+    product to product, and a small defect, which concentrates the residual, lowers it. See the
+    benchmark page on the statistics.
 
     Several statistics say the same: ``var = std ** 2``, ``range = max - min``,
     ``mse = var + mean ** 2`` and ``sum = n * mean``.
