@@ -39,6 +39,7 @@ def test_synthetic(demo, few_castings, tmp_path, capsys):
     rows = table(text)
     assert list(rows) == [
         "NCAE",
+        "NCAE, article's recipe",
         "mean brightness",
         "mean brightness, one side*",
         "IsolationForest",
