@@ -85,7 +85,10 @@ def write_report(records: list[Record], max_train: int, command: str, output: Pa
                 [
                     detector,
                     *(
-                        spread(select(main, dataset=dataset, detector=detector), "roc_auc")
+                        spread(
+                            splits := select(main, dataset=dataset, detector=detector), "roc_auc"
+                        )
+                        + missing(splits, select(main, dataset=dataset))
                         for dataset in datasets
                     ),
                 ]
@@ -149,16 +152,21 @@ def verdicts(records: list[Record]) -> list[str]:
     """Say for each data set how NCAE stands against brightness read in the better direction."""
     lines = []
     for dataset in distinct(records, "dataset"):
+        of_dataset = select(records, dataset=dataset)
+        # Splits differ in how hard they are: where NCAE lacks some, the others lack them too.
+        splits = {record["split"] for record in select(of_dataset, detector="NCAE")}
+        of_dataset = [record for record in of_dataset if record["split"] in splits]
         means = {
-            name: np.mean([r["roc_auc"] for r in select(records, dataset=dataset, detector=name)])
-            for name in distinct(select(records, dataset=dataset), "detector")
+            name: np.mean([record["roc_auc"] for record in select(of_dataset, detector=name)])
+            for name in distinct(of_dataset, "detector")
         }
         brightness = max((means[name] for name in means if "brightness" in name), default=None)
         if brightness is not None and "NCAE" in means:
             verb = "beats" if means["NCAE"] > brightness else "does NOT beat"
             lines.append(
                 f"- {dataset}: NCAE {verb} mean brightness ({means['NCAE']:.3f} against "
-                f"{brightness:.3f}). Best: {max(means, key=lambda name: means[name])}."
+                f"{brightness:.3f} on the same {len(splits)} split{'s' * (len(splits) > 1)}). "
+                f"Best: {max(means, key=lambda name: means[name])}."
             )
     return lines
 
@@ -183,6 +191,12 @@ def spread(records: list[Record], figure: str) -> str:
         low, high = records[0]["roc_auc_interval"]
         return f"{text} [{low:.2f}, {high:.2f}]"
     return text if len(values) == 1 else f"{text} ± {np.std(values, ddof=1):.3f}"
+
+
+def missing(records: list[Record], of_all: list[Record]) -> str:
+    """Return a note where a detector has not been run on all splits."""
+    n, n_all = len(records), len({record["split"] for record in of_all})
+    return f" ({n} of {n_all} splits)" if 0 < n < n_all else ""
 
 
 def table(head: list[str], rows: list[list[str]]) -> list[str]:

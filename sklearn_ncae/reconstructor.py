@@ -270,8 +270,8 @@ class NCAEReconstructor(BaseEstimator):
         ).history
 
         self._network, self._scale = network, scale
-        self._model = trained if crop == images.shape[1:3] else None
         self.weights_ = trained.get_weights()
+        self._model = trained if crop == images.shape[1:3] else self._build_model()
         self.history_ = {
             name: [*history.get(name, []), *map(float, values)] for name, values in epochs.items()
         }
@@ -356,12 +356,15 @@ class NCAEReconstructor(BaseEstimator):
         """The trained Keras network, rebuilt from its weights after a copy or a pickle."""
         check_is_fitted(self)
         if self._model is None:
-            from sklearn_ncae.network import build_network
-
-            model = build_network(**self._network)
-            model.set_weights(self.weights_)
-            self._model = model
+            self._model = self._build_model()
         return self._model
+
+    def _build_model(self) -> Any:
+        from sklearn_ncae.network import build_network
+
+        model = build_network(**self._network)
+        model.set_weights(self.weights_)
+        return model
 
     def _check_network(self) -> dict[str, Any]:
         filters = tuple(self.filters)
