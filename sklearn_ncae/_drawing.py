@@ -1,0 +1,65 @@
+"""What the displays share: colours, axes, and reading labels and scores."""
+
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.utils import assert_all_finite, check_consistent_length, column_or_1d
+
+from sklearn_ncae._labels import check_detection_labels
+from sklearn_ncae._optional import import_extra
+
+# Okabe and Ito's palette, which colour-blind readers can tell apart; its yellow is too pale for
+# lines. Shapes, hatches and dashes repeat what the colours say.
+BLUE, VERMILION = "#0072B2", "#D55E00"
+COLORS = (BLUE, VERMILION, "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+DASHES = ("-", "--", "-.", ":")
+THRESHOLD_STYLE = {"color": "black", "linestyle": "--", "linewidth": 1.5}
+
+ResponseMethod = Literal["decision_function", "score_samples"]
+
+
+def make_axes(ax: Any) -> tuple[Any, Any]:
+    plt = import_extra("matplotlib.pyplot", "plot")
+    if ax is None:
+        _, ax = plt.subplots(layout="constrained")
+    return ax, ax.figure
+
+
+def finish(ax: Any, *, above: bool = False, loc: str = "best", handles: Any = None) -> None:
+    """Give all displays the same frame, grid and legend (above the axes if it could hide data)."""
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.grid(True, color="#dddddd", linewidth=0.6)
+    ax.set_axisbelow(True)
+    handles = ax.get_legend_handles_labels()[0] if handles is None else handles
+    if above:
+        place = {"loc": "lower left", "bbox_to_anchor": (0, 1.01), "ncols": 2, "borderaxespad": 0}
+        ax.legend(handles=handles, frameon=False, fontsize="small", **place)
+    else:
+        ax.legend(handles=handles, fontsize="small", loc=loc)
+
+
+def labels_and_scores(
+    y: ArrayLike, scores: ArrayLike, pos_label: Any = None, *, need_both: bool = True
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    labels = check_detection_labels(y, pos_label=pos_label, need_both=need_both)
+    values = column_or_1d(scores, dtype=np.float64)
+    check_consistent_length(labels, values)
+    assert_all_finite(values, input_name="scores")
+    return labels, values
+
+
+def scores_and_threshold(
+    estimator: Any, X: Any, response_method: str
+) -> tuple[NDArray[np.float64], float]:
+    """Return scores and the threshold that `predict` applies to them."""
+    if response_method == "decision_function":
+        return np.asarray(estimator.decision_function(X), np.float64), 0.0
+    if response_method != "score_samples":
+        raise ValueError(
+            "response_method must be 'decision_function' or 'score_samples', "
+            f"got {response_method!r}."
+        )
+    scores = np.asarray(estimator.score_samples(X), np.float64)
+    # A pipeline does not show offset_, but decision_function = score_samples - offset_.
+    return scores, float(scores[0] - estimator.decision_function(X[:1])[0])
