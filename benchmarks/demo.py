@@ -80,12 +80,12 @@ def load(data: str, size: int) -> Split:
     return Split(X_train, X_test, y_test)
 
 
-def detectors(epochs: int, n_train: int, verbose: int) -> dict[str, Any]:
+def detectors(epochs: int, n_train: int, verbose: int, seed: int) -> dict[str, Any]:
     """Return the unfitted detectors by the name that the table shows."""
-    pca = PCA(min(64, n_train), random_state=0)
+    pca = PCA(min(64, n_train), random_state=seed)
     scaled = FunctionTransformer(flatten)
     ncae = NCAEDetector(
-        epochs=epochs, false_alarm_rate=FALSE_ALARM_RATE, verbose=verbose, random_state=0
+        epochs=epochs, false_alarm_rate=FALSE_ALARM_RATE, verbose=verbose, random_state=seed
     )
     article = clone(ncae).set_params(training="reconstruct")
     return {
@@ -93,14 +93,16 @@ def detectors(epochs: int, n_train: int, verbose: int) -> dict[str, Any]:
         "NCAE, article's recipe": article,
         BRIGHTNESS: MeanBrightnessDetector(contamination=FALSE_ALARM_RATE),
         "IsolationForest": make_pipeline(
-            scaled, IsolationForest(contamination=FALSE_ALARM_RATE, random_state=0)
+            scaled, IsolationForest(contamination=FALSE_ALARM_RATE, random_state=seed)
         ),
         "PCA + OneClassSVM": make_pipeline(scaled, pca, OneClassSVM(nu=FALSE_ALARM_RATE)),
         "PCA + LocalOutlierFactor": make_pipeline(
             scaled, pca, LocalOutlierFactor(novelty=True, contamination=FALSE_ALARM_RATE)
         ),
         "PCA reconstruction": ResidualDetector(
-            PCAReconstructor(random_state=0), false_alarm_rate=FALSE_ALARM_RATE, random_state=0
+            PCAReconstructor(random_state=seed),
+            false_alarm_rate=FALSE_ALARM_RATE,
+            random_state=seed,
         ),
         "plain convolutional AE": clone(article).set_params(convolution="standard"),
     }
@@ -203,6 +205,7 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("--size", type=int, default=128, help="side of the images in pixels")
     parser.add_argument("--epochs", type=int, default=40, help="passes over the training images")
+    parser.add_argument("--seed", type=int, default=0, help="of every detector")
     parser.add_argument("--output", type=Path, default=Path("demo_output"), help="for pictures")
     options = parser.parse_args(arguments)
 
@@ -214,7 +217,7 @@ def main(arguments: list[str] | None = None) -> None:
         f"{len(split.y_test) - n_defects} good and {n_defects} defective ones"
     )
     verbose = 1 if sys.stdout.isatty() else 2  # elsewhere a progress bar fills the log
-    fitted = detectors(options.epochs, len(split.X_train), verbose)
+    fitted = detectors(options.epochs, len(split.X_train), verbose, options.seed)
     rows, decisions = {}, {}
     for name, detector in fitted.items():
         rows[name], decisions[name] = evaluate(name, detector, split)

@@ -330,7 +330,10 @@ def test_scatter_draws_the_line_of_the_statistic_that_decides():
 
 
 def test_scatter_of_ncae_finds_the_deciding_statistic_by_its_name():
-    detector, images = _detector("ncae")
+    detector = NCAEDetector(
+        training="reconstruct", filters=(4,), epochs=1, false_alarm_rate=0.2, random_state=0
+    )
+    detector, images = detector.fit(TRAIN), X
     display = StatisticsScatterDisplay.from_estimator(detector, images, Y, against="std")
     assert (display.name, display.against_name) == ("mse", "std")
     np.testing.assert_allclose(display.values, -detector.score_samples(images), rtol=1e-5)
