@@ -2,33 +2,37 @@
 
 import json
 from collections.abc import Callable
-from pathlib import Path
+from os import PathLike
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
+from sklearn.utils.validation import check_is_fitted
 
 import sklearn_ncae
 from sklearn_ncae._onnx_graph import Graph, integers
 from sklearn_ncae._onnx_layers import add_network
 from sklearn_ncae._onnx_statistics import DEFECT_MAP_STATISTICS, STATISTICS, Residuals
-from sklearn_ncae.detector import _ALL_STATISTICS
+from sklearn_ncae._out_of_fold import response_names
+from sklearn_ncae.detector import _ALL_STATISTICS, _ResidualDetectorBase
+from sklearn_ncae.model_selection import TunedThresholdDetector
 from sklearn_ncae.reconstructor import NCAEReconstructor
 
 # Adds a reconstructor: from pixels (n, h, w, c) of a dtype to reconstructions of the same shape,
 # dtype and unit, and to the logits of defect maps (n, h, w), if there are any.
 AddReconstructor = Callable[[Graph, Any, str, DTypeLike], tuple[str, str | None]]
 
-# Scores of the detector and of its graph differ by rounding. What is as close to the threshold as
-# this share of it is at the threshold, as is the image that the threshold was taken from.
-_ROUNDING = 1e-5
+# Scores of the detector and of its graph differ by rounding. What is as close to a calibration
+# score or the threshold as this share of it is equal to it, as is the image it was taken from.
+_ROUNDING = 1e-6
 
 # Pixels are float32 unless it resolves the range of the training images no finer than this.
 _RESOLUTION = 1e-6
 
 
-def export_detector(detector: Any, path: str | Path, dtype: str) -> None:
-    """Write a fitted detector of this package to an ONNX file; see `sklearn_ncae.onnx.export`."""
+def export_detector(detector: Any, path: str | PathLike[str], dtype: str) -> None:
+    """Write a detector to an ONNX file; see `sklearn_ncae.onnx.export`."""
+    detector, offset = _detector_and_offset(detector)
     reconstructor = detector.reconstructor_
     add_reconstructor = _find_converter(reconstructor)
     input_dtype = _sufficient_dtype(reconstructor) if dtype == "auto" else dtype
@@ -45,19 +49,37 @@ def export_detector(detector: Any, path: str | Path, dtype: str) -> None:
     residuals = Residuals(graph, residual, detector.image_shape_)
     statistics = {name: STATISTICS[name] for name in detector._names if name in STATISTICS}
     values = {name: add(residuals) for name, add in statistics.items()}
-    if logits is not None:
+    if logits is not None and hasattr(detector, "defect_map"):
         maps = graph.add("Sigmoid", logits)
         graph.output("defect_map", maps, np.float32, (height, width))
         for name in detector._names:
             if name not in values:
                 values[name] = DEFECT_MAP_STATISTICS[name](graph, maps, (height, width))
-    _add_decision(graph, detector, [values[name] for name in detector._names])
+    _add_decision(graph, detector, [values[name] for name in detector._names], offset)
     graph.save(
         path,
         name=type(detector).__name__,
         version=sklearn_ncae.__version__,
-        metadata=_metadata(detector),
+        metadata=_metadata(detector, offset),
     )
+
+
+def _detector_and_offset(detector: Any) -> tuple[Any, float]:
+    """Look up the detector behind a tuned threshold, and the threshold of its scores."""
+    base, tuned = detector, isinstance(detector, TunedThresholdDetector)
+    if tuned:
+        check_is_fitted(detector)
+        base = detector.detector_
+    if not isinstance(base, _ResidualDetectorBase):
+        raise TypeError(
+            "export takes a fitted NCAEDetector or ResidualDetector, or a TunedThresholdDetector "
+            f"around one; got {detector!r}. Of a pipeline, export the last step."
+        )
+    check_is_fitted(base)
+    if not tuned:
+        return base, base.offset_
+    of_decision = response_names(detector.response_method)[0] == "decision_function"
+    return base, detector.offset_ + (base.offset_ if of_decision else 0.0)
 
 
 def _find_converter(reconstructor: Any) -> AddReconstructor:
@@ -126,7 +148,7 @@ def _add_keras(
     return graph.cast(reconstruction, unit), None
 
 
-def _add_decision(graph: Graph, detector: Any, values: list[str]) -> None:
+def _add_decision(graph: Graph, detector: Any, values: list[str], offset: float) -> None:
     """Join the statistics as the detector does, and judge the score."""
     add = graph.add
     deviations = []
@@ -139,32 +161,31 @@ def _add_decision(graph: Graph, detector: Any, values: list[str]) -> None:
     score = add("Neg", add("Max", *deviations))
     graph.output("score", score, np.float64)
 
-    offset = np.float64(detector.offset_)
-    slack = np.float64(_ROUNDING * abs(offset))
-    decision = add("Sub", score, offset)
-    near = add("LessOrEqual", add("Abs", decision), slack)
+    decision = add("Sub", score, np.float64(offset))
+    near = add("LessOrEqual", add("Abs", decision), np.float64(_ROUNDING * abs(offset)))
     decision = add("Where", near, np.float64(0), decision)
     graph.output("decision", decision, np.float64)
     defective = add("Less", decision, np.float64(0))
     graph.output("prediction", add("Where", defective, np.int64(-1), np.int64(1)), np.int64)
 
     if hasattr(detector, "calibration_scores_"):
-        calibration = np.asarray(detector.calibration_scores_, np.float64) - slack
-        below = add("LessOrEqual", calibration, add("Unsqueeze", score, integers(1)))
+        calibration = np.asarray(detector.calibration_scores_, np.float64)
+        reach = calibration - _ROUNDING * np.abs(calibration)
+        below = add("LessOrEqual", reach, add("Unsqueeze", score, integers(1)))
         rank = graph.reduce("ReduceSum", graph.cast(below, np.float64), (1,), False)
         rank = add("Add", rank, np.float64(1))
         graph.output("p_value", add("Div", rank, np.float64(len(calibration) + 1)), np.float64)
 
 
-def _metadata(detector: Any) -> dict[str, str]:
+def _metadata(detector: Any, offset: float) -> dict[str, str]:
     properties: dict[str, Any] = {
         "sklearn_ncae_version": sklearn_ncae.__version__,
         "detector": type(detector).__name__,
         "statistic": list(detector._names),
-        "offset": float(detector.offset_),
+        "offset": float(offset),
         "labels": {"1": "good", "-1": "defective"},
         "image_shape": [int(side) for side in detector.image_shape_],
     }
-    if hasattr(detector, "false_alarm_rate_"):
+    if hasattr(detector, "false_alarm_rate_") and offset == detector.offset_:
         properties["false_alarm_rate"] = float(detector.false_alarm_rate_)
     return {name: json.dumps(value) for name, value in properties.items()}

@@ -1,5 +1,6 @@
 """A builder of ONNX graphs: nodes and constants are added one by one, and named by themselves."""
 
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +94,9 @@ class Graph:
         self.add("Identity", tensor, output=name)
         self.outputs.append(helper.make_tensor_value_info(name, onnx_type(dtype), ["n", *shape]))
 
-    def save(self, path: str | Path, *, name: str, version: str, metadata: dict[str, str]) -> None:
+    def save(
+        self, path: str | PathLike[str], *, name: str, version: str, metadata: dict[str, str]
+    ) -> None:
         """Check the model and write it to a file."""
         graph = helper.make_graph(self.nodes, name, self.inputs, self.outputs, self.constants)
         model = helper.make_model(

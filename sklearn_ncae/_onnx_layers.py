@@ -69,21 +69,13 @@ def add_network(graph: Graph, model: keras.Model, inputs: str, image_shape: Shap
 
 
 def _add_model(graph: Graph, model: keras.Model, tensor: Tensor) -> Tensor:
-    tensors = {id(model.inputs[0]): tensor}
-    # Of a sequential model, too, these are all operations in the order in which they are run.
-    for operation in keras.Model(model.inputs, model.outputs).operations:
-        if isinstance(operation, layers.InputLayer):
-            continue
-        try:
-            arguments = keras.tree.flatten(operation.input)
-            output = operation.output
-        except (AttributeError, ValueError) as error:
-            raise ValueError(
-                f"The layer {operation.name!r} is used more than once, and the ONNX export takes "
-                "each layer once. Use two layers."
-            ) from error
-        tensors[id(output)] = _convert(graph, operation, [tensors[id(x)] for x in arguments])
-    return tensors[id(model.outputs[0])]
+    def convert(operation: Any) -> Callable[..., Tensor]:
+        return lambda *args, **kwargs: _convert(graph, operation, keras.tree.flatten(args))
+
+    # Keras runs a network on anything with this; a sequential one is made functional for it.
+    functional = keras.Model(model.inputs, model.outputs)
+    (output,) = keras.tree.flatten(functional._run_through_graph([tensor], convert))
+    return output
 
 
 def _convert(graph: Graph, operation: Any, inputs: list[Tensor]) -> Tensor:

@@ -23,7 +23,7 @@ __all__ = ["OnnxDetector", "export"]
 
 # Images are scored in batches of about this many pixels, at most 32 images: larger ones take more
 # memory and are not faster.
-_BATCH_PIXELS = 300_000
+_BATCH_PIXELS = 100_000
 _BATCH_IMAGES = 32
 
 _DTYPES = ("auto", "uint8", "uint16", "float32", "float64")
@@ -51,7 +51,7 @@ def export(detector: Any, path: str | PathLike[str], *, dtype: str = "auto") -> 
 
     Parameters
     ----------
-    detector : NCAEDetector or ResidualDetector
+    detector : NCAEDetector, ResidualDetector, or TunedThresholdDetector around one
         Fitted. The reconstructor of a `ResidualDetector` must be a
         :class:`~sklearn_ncae.KerasReconstructor` or :class:`~sklearn_ncae.NCAEReconstructor`.
     path : str or path-like
@@ -78,9 +78,10 @@ def export(detector: Any, path: str | PathLike[str], *, dtype: str = "auto") -> 
 
     Notes
     -----
-    Scores differ from those of the detector by rounding, relatively by at most 1e-5. An image
-    whose score is that close to `offset_` is at the threshold, which means good, as is the held
-    out image that the threshold was taken from.
+    Scores differ from those of the detector by rounding, relatively by at most 1e-5; scores of
+    several statistics, which are differences from typical values, by 1e-5 of the largest. A score
+    that differs from the threshold or a calibration score by less than a millionth counts as
+    equal, so that an image is judged alike by both even where it was the threshold's origin.
 
     Examples
     --------
@@ -93,21 +94,12 @@ def export(detector: Any, path: str | PathLike[str], *, dtype: str = "auto") -> 
     >>> OnnxDetector("detector.onnx").predict(X)  # doctest: +SKIP
     """
     import_extra("onnx", "onnx")
-    from sklearn.utils.validation import check_is_fitted
-
-    from sklearn_ncae.detector import _ResidualDetectorBase
-
-    if not isinstance(detector, _ResidualDetectorBase):
-        raise TypeError(
-            "export takes a fitted NCAEDetector or ResidualDetector, got "
-            f"{type(detector).__name__}. Of a pipeline, export the last step."
-        )
-    check_is_fitted(detector)
     if dtype not in _DTYPES:
         raise ValueError(f"dtype must be one of {', '.join(_DTYPES)}; got {dtype!r}.")
+    # Only here: this module is for machines without Keras too.
     from sklearn_ncae._onnx_detector import export_detector
 
-    export_detector(detector, Path(path), dtype)
+    export_detector(detector, path, dtype)
 
 
 class _IfExported:
@@ -370,6 +362,8 @@ class OnnxDetector:
                 "convert to a dense numpy array."
             )
         X = np.asarray(X)
+        if X.ndim == 0:
+            raise TypeError(f"Input should have at least 1 dimension, got the scalar {X!r}.")
         if X.dtype.kind == "O":
             X = X.astype(np.float64)
         if X.dtype.kind == "c":
@@ -379,7 +373,7 @@ class OnnxDetector:
                 f"{name} takes images as an array of numbers, got an array of dtype {X.dtype}. "
                 "Convert your data to numeric values explicitly instead."
             )
-        if X.ndim > 0 and len(X) == 0:
+        if len(X) == 0:
             raise ValueError(
                 f"Found array with 0 sample(s) (shape={X.shape}) while a minimum of 1 is required "
                 f"by {name}."
