@@ -97,8 +97,15 @@ class Graph:
     def save(
         self, path: str | PathLike[str], *, name: str, version: str, metadata: dict[str, str]
     ) -> None:
-        """Check the model and write it to a file."""
-        graph = helper.make_graph(self.nodes, name, self.inputs, self.outputs, self.constants)
+        """Check the model and write it to a file, without the nodes that no output needs."""
+        needed = {output.name for output in self.outputs}
+        nodes = []
+        for node in reversed(self.nodes):
+            if needed.intersection(node.output):
+                nodes.append(node)
+                needed.update(node.input)
+        constants = [constant for constant in self.constants if constant.name in needed]
+        graph = helper.make_graph(nodes[::-1], name, self.inputs, self.outputs, constants)
         model = helper.make_model(
             graph,
             opset_imports=[helper.make_opsetid("", _OPSET)],

@@ -20,11 +20,13 @@ Shape = tuple[int, ...]
 class Tensor:
     """An activation: its name in the graph, and its shape in Keras without the batch.
 
-    Images (height, width, channels) have their channels before the height in the graph.
+    Images (height, width, channels) have their channels before the height in the graph. What is
+    concatenated knows its parts.
     """
 
     name: str
     shape: Shape
+    parts: tuple["Tensor", ...] = ()
 
 
 Converter = Callable[[Graph, Any, list[Tensor], Shape], str]
@@ -96,7 +98,9 @@ def _convert(graph: Graph, operation: Any, inputs: list[Tensor]) -> Tensor:
         )
     shapes = [(1, *tensor.shape) for tensor in inputs]
     shape = operation.compute_output_shape(shapes if len(shapes) > 1 else shapes[0])[1:]
-    return Tensor(convert(graph, operation, inputs, shape), tuple(shape))
+    name = convert(graph, operation, inputs, shape)
+    parts = tuple(inputs) if convert is _concatenation else ()
+    return Tensor(name, tuple(shape), parts)
 
 
 def _reshape(graph: Graph, name: str, shape: Shape) -> str:
@@ -162,35 +166,43 @@ def _window(layer: Any) -> Shape:
     )
 
 
-def _neighbor_convolution(graph: Graph, layer: Any, inputs: list[Tensor], _: Shape) -> str:
-    kernel, *bias = layer.get_weights()
-    neighbors = kernel.reshape(8, -1, layer.filters)
-    with_centre = np.insert(neighbors, 4, 0, axis=0).reshape(3, 3, -1, layer.filters)
-    convolved = graph.add(
-        "Conv",
-        inputs[0].name,
-        with_centre.transpose(3, 2, 0, 1),
-        *bias,
-        strides=layer.strides,
-        dilations=layer.dilation_rate,
-        pads=[*layer.dilation_rate, *layer.dilation_rate],
-    )
+def _convolve(graph: Graph, layer: Any, inputs: Tensor, kernel: Any, pads: list[int]) -> str:
+    """Convolve with a kernel (height, width, channels, filters)."""
+    bias = layer.get_weights()[1:]
+    groups = getattr(layer, "groups", 1)
+    parts = inputs.parts
+    widths = [part.shape[-1] for part in parts]
+    if groups > 1 or sum(widths) != inputs.shape[-1]:  # nothing joined along the channels
+        parts, widths = (inputs,), [inputs.shape[-1]]
+    # The sum of the convolutions of the parts: onnxruntime is fastest with 8 or 16 channels and
+    # multiples of it, which a level has, but not together with the image.
+    convolved = ""
+    kernels = np.split(kernel, np.cumsum(widths)[:-1], axis=2) if groups == 1 else [kernel]
+    for part, of_part in zip(parts, kernels, strict=True):
+        addend = graph.add(
+            "Conv",
+            part.name,
+            of_part.transpose(3, 2, 0, 1),
+            *bias,
+            strides=layer.strides,
+            dilations=layer.dilation_rate,
+            group=groups,
+            pads=pads,
+        )
+        convolved = graph.add("Add", convolved, addend) if convolved else addend
+        bias = []
     return _activate(graph, convolved, layer)
+
+
+def _neighbor_convolution(graph: Graph, layer: Any, inputs: list[Tensor], _: Shape) -> str:
+    neighbors = layer.get_weights()[0].reshape(8, -1, layer.filters)
+    kernel = np.insert(neighbors, 4, 0, axis=0).reshape(3, 3, -1, layer.filters)
+    return _convolve(graph, layer, inputs[0], kernel, 2 * [*layer.dilation_rate])
 
 
 def _convolution(graph: Graph, layer: Any, inputs: list[Tensor], _: Shape) -> str:
-    kernel, *bias = layer.get_weights()
-    convolved = graph.add(
-        "Conv",
-        inputs[0].name,
-        kernel.transpose(3, 2, 0, 1),
-        *bias,
-        strides=layer.strides,
-        dilations=layer.dilation_rate,
-        group=layer.groups,
-        pads=_padding(layer, inputs[0].shape[:2], _window(layer), layer.strides),
-    )
-    return _activate(graph, convolved, layer)
+    pads = _padding(layer, inputs[0].shape[:2], _window(layer), layer.strides)
+    return _convolve(graph, layer, inputs[0], layer.get_weights()[0], pads)
 
 
 def _transposed_convolution(graph: Graph, layer: Any, inputs: list[Tensor], shape: Shape) -> str:

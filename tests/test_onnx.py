@@ -281,9 +281,15 @@ def test_layers_of_several_inputs(axis, tmp_path):
     images = np.random.default_rng(0).normal(size=(2, 6, 8, 3)).astype(np.float32)
     inputs = keras.Input((6, 8, 3))
     doubled = layers.Add()([inputs, inputs])
-    model = keras.Model(inputs, layers.Concatenate(axis=axis)([inputs, doubled]))
+    joined = layers.Concatenate(axis=axis)([inputs, doubled])
     expected = np.concatenate([images, 2 * images], axis=axis)
-    np.testing.assert_allclose(converted(model, images, tmp_path), expected, rtol=1e-6)
+    actual = converted(keras.Model(inputs, joined), images, tmp_path)
+    np.testing.assert_allclose(actual, expected, rtol=1e-6)
+    for convolution in [layers.Conv2D(6, 3), layers.Conv2D(6, 3, groups=3), NeighborConv2D(4)]:
+        model = with_random_weights(keras.Model(inputs, convolution(joined)))
+        expected = np.asarray(model(images))
+        actual = converted(model, images, tmp_path)
+        np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_a_layer_used_twice(tmp_path):
@@ -385,10 +391,12 @@ def test_the_file_is_valid_and_says_what_it_is(detector, model_file):
     assert actual.metadata_ == metadata
     assert actual.false_alarm_rate_ == detector.false_alarm_rate_
     assert repr(actual) == f"OnnxDetector({str(model_file)!r})"
-    # One convolution per neighbour convolution.
-    n_convolutions = sum(node.op_type == "Conv" for node in model.graph.node)
+    # One node per convolution, two where the channels of two levels meet.
+    operators = [node.op_type for node in model.graph.node]
     kinds = [type(layer) for layer in detector.reconstructor_.model_.layers]
-    assert n_convolutions == kinds.count(NeighborConv2D) + kinds.count(layers.Conv2D)
+    expected = [NeighborConv2D, layers.Conv2D, layers.Concatenate]
+    assert operators.count("Conv") == sum(kinds.count(kind) for kind in expected)
+    assert "Concat" not in operators
 
 
 def test_exporting_leaves_the_detector_as_it_was(detector, good_images, tmp_path):
