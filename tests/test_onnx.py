@@ -354,7 +354,7 @@ def test_statistics_of_residuals(shape, kind, seed, tmp_path_factory):
     table = graph.add("Concat", *columns, axis=1)
     graph.output("statistics", table, np.float64, (len(columns),))
     actual = run(graph, tmp_path_factory.getbasetemp(), {"residual": residuals})
-    expected = ResidualStatistics(list(STATISTICS)).transform(residuals)
+    expected = ResidualStatistics(list(STATISTICS)).transform(residuals.astype(np.float64))
     np.testing.assert_allclose(actual, expected, rtol=1e-9, atol=1e-9)
 
 
