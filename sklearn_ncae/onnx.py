@@ -273,7 +273,7 @@ class OnnxDetector:
         """
         return self._run("prediction", X)
 
-    @_IfExported("p_value", "the detector had contamination='auto' not set.")
+    @_IfExported("p_value", "it is of a detector without contamination='auto'.")
     def p_values(self, X: ArrayLike) -> NDArray[np.float64]:
         """Conformal p-value of each image: how rarely a good image looks as abnormal.
 
@@ -307,7 +307,7 @@ class OnnxDetector:
         images, layout = self._check(X)
         return self._run_checked("residual", images).reshape(len(images), *layout)
 
-    @_IfExported("defect_map", "the detector was not trained with training='repair'.")
+    @_IfExported("defect_map", "it is of a detector without training='repair'.")
     def defect_map(self, X: ArrayLike) -> NDArray[np.float32]:
         """Mark where the network sees a defect.
 

@@ -313,6 +313,15 @@ def test_layers_of_several_inputs(axis, tmp_path):
         np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-5)
 
 
+def test_joined_rows(tmp_path):
+    images = np.random.default_rng(0).normal(size=(2, 6, 8, 1)).astype(np.float32)
+    inputs = keras.Input((6, 8, 1))
+    rows = layers.Flatten()(inputs)
+    model = keras.Model(inputs, layers.Concatenate()([rows, layers.LeakyReLU(0.5)(rows)]))
+    actual = converted(model, images, tmp_path)
+    np.testing.assert_allclose(actual, np.asarray(model(images)), rtol=1e-6)
+
+
 def test_a_layer_used_twice(tmp_path):
     images = np.random.default_rng(0).normal(size=(2, 6, 8, 1)).astype(np.float32)
     inputs, layer = keras.Input((6, 8, 1)), layers.Conv2D(1, 3, padding="same")
