@@ -344,5 +344,6 @@ CONVERTERS: dict[type, Converter] = {
     layers.LeakyReLU: _leaky_relu,
     layers.Rescaling: _rescaling,
     layers.Dropout: _unchanged,
+    layers.SpatialDropout2D: _unchanged,
     layers.GaussianNoise: _unchanged,
 }
