@@ -4,6 +4,7 @@ Importing the package imports neither Keras nor TensorFlow: they are loaded when
 built.
 """
 
+import os
 from typing import Any
 
 from sklearn_ncae.detector import NCAEDetector, ResidualDetector
@@ -22,6 +23,11 @@ __all__ = [
     "ResidualDetector",
     "ResidualStatistics",
 ]
+
+# joblib and Dask say by this variable how many threads each of their workers may use. TensorFlow
+# does not read it, but one of its own, when it starts.
+if "OMP_NUM_THREADS" in os.environ:
+    os.environ.setdefault("TF_NUM_INTRAOP_THREADS", os.environ["OMP_NUM_THREADS"])
 
 # These are Keras classes: they are imported with Keras when first asked for.
 _NEED_KERAS = {
