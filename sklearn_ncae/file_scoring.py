@@ -231,7 +231,6 @@ def score_images(
     loader, last = _reader(detector, n_jobs) if of_paths else (None, detector)
     if threshold is None:
         threshold = threshold_of(detector)
-    calibration = part_with(last, "calibration_scores_")[0]
 
     for start in range(0, len(X), chunk_size):
         part = slice(start, start + chunk_size)
@@ -248,9 +247,7 @@ def score_images(
         of_image: NDArray[np.float32] | None = None
         if images is not None:
             scores = np.asarray(last.score_samples(images), np.float64)
-            p_values = np.full(len(scores), math.nan)
-            if calibration is not None:
-                p_values = conformal_p_values(calibration.calibration_scores_, scores)
+            p_values = _p_values(last, images, scores)
             of_image = _maps(last, images) if maps else None
         for key, name in zip(keys, names[part], strict=True):
             if key not in position:
@@ -404,6 +401,16 @@ def _reader(detector: Any, n_jobs: int | None) -> tuple[Any, Any]:
     if isinstance(detector, Pipeline):
         return detector[:-1], detector[-1]
     return loader_for(detector, n_jobs=n_jobs), detector
+
+
+def _p_values(
+    detector: Any, images: NDArray[Any], scores: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    if hasattr(detector, "calibration_scores_"):
+        return conformal_p_values(detector.calibration_scores_, scores)
+    if hasattr(detector, "p_values"):
+        return np.asarray(detector.p_values(images), np.float64)
+    return np.full(len(scores), math.nan)
 
 
 def _maps(detector: Any, images: NDArray[Any]) -> NDArray[np.float32] | None:

@@ -1,0 +1,160 @@
+"""What the commands share: errors in one line, exit codes, options, progress."""
+
+import errno
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+import click
+
+FAILED = 2
+INTERRUPTED = 130
+
+MODEL = click.Path(exists=True, dir_okay=False)
+FOLDER = click.Path(exists=True, file_okay=False)
+OUTPUT = click.Path(dir_okay=False)
+
+
+class NcaeCommand(click.Command):
+    """A command whose errors are one line that says what to do."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.params.append(
+            click.Option(
+                ["--verbose"],
+                is_flag=True,
+                expose_value=False,
+                help="Show the traceback of errors.",
+            )
+        )
+
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        """Keep `--verbose`, which is not handed to the command."""
+        context = super().make_context(*args, **kwargs)
+        source = context.get_parameter_source("verbose")
+        context.meta["verbose"] = source is not None and source.name != "DEFAULT"
+        return context
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; turn what it raises into a line and an exit code."""
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+        verbose = ctx.meta["verbose"]
+        try:
+            with warnings.catch_warnings():
+                # What concerns users is shown; what concerns the authors of code is not.
+                warnings.simplefilter("ignore")
+                warnings.simplefilter("default", UserWarning)
+                warnings.showwarning = _show_warning
+                return super().invoke(ctx)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except KeyboardInterrupt:
+            click.echo("ncae: interrupted; no file was changed.", err=True)
+            ctx.exit(INTERRUPTED)
+        except Exception as error:
+            if isinstance(error, OSError) and error.errno == errno.EPIPE:
+                raise  # the reader of the output has gone; click ends quietly
+            if verbose:
+                traceback.print_exc()
+            # Some messages come without their subject, such as KeyError's.
+            text = str(error) if isinstance(error, OSError | ValueError | ImportError) else ""
+            text = text or f"{type(error).__name__}: {error}"
+            hint = "" if verbose else " (--verbose shows where)"
+            click.echo(f"ncae: {' '.join(text.split())}{hint}", err=True)
+            ctx.exit(FAILED)
+
+
+class NcaeGroup(click.Group):
+    """Lists its commands in the order in which they are used."""
+
+    command_class = NcaeCommand
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names in the order of definition."""
+        return list(self.commands)
+
+
+def _show_warning(message: Any, *args: Any, **kwargs: Any) -> None:
+    click.echo(f"ncae: warning: {' '.join(str(message).split())}", err=True)
+
+
+class ImageSize(click.ParamType[Any]):
+    """A side or HEIGHTxWIDTH in pixels, or "native"."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[int, int] | None:
+        """Return (height, width), or None for "native"."""
+        if not isinstance(value, str):
+            return value
+        if value == "native":
+            return None
+        try:
+            sides = [int(side) for side in value.lower().split("x")]
+        except ValueError:
+            sides = []
+        if len(sides) not in (1, 2) or min(sides) < 8:
+            self.fail(
+                f"{value!r} is no size; give a side such as 128, HEIGHTxWIDTH such as 96x160 (at "
+                "least 8 pixels), or native.",
+                param,
+                ctx,
+            )
+        return sides[0], sides[-1]
+
+
+def say(text: str) -> None:
+    """Tell the user something that is not a result: on standard error."""
+    click.echo(text, err=True)
+
+
+def load_detector(path: str) -> Any:
+    """Load a model file, or an exported ONNX file."""
+    if path.lower().endswith(".onnx"):
+        from sklearn_ncae.onnx import OnnxDetector
+
+        return OnnxDetector(path)
+    from sklearn_ncae import persistence
+
+    return persistence.load(path)
+
+
+def image_files(paths: Iterable[str]) -> list[str]:
+    """List image files; none at all is an error."""
+    from sklearn_ncae.file_scoring import find_image_files
+
+    paths = list(paths)
+    found = find_image_files(paths)
+    if not found:
+        raise ValueError(f"There are no image files in {', '.join(map(repr, paths))}.")
+    return found
+
+
+def progress_bar(length: int, label: str) -> AbstractContextManager[Any]:
+    """Return a bar with the time left; without a terminal only the label is printed."""
+    return click.progressbar(
+        length=length, label=label, file=sys.stderr, show_eta=True, width=30, show_pos=True
+    )
+
+
+def n_of(count: int, what: str) -> str:
+    """Return a number of things, such as "1 image" or "1,200 images"."""
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
+def jobs_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the option for the threads that read files."""
+    return click.option(
+        "-j", "--jobs", type=int, default=1, show_default=True, help="Threads that read files."
+    )(command)
+
+
+def report_unreadable(errors: dict[str, str] | Sequence[tuple[str, str]]) -> None:
+    """Name the files that could not be read."""
+    for _, error in errors.items() if isinstance(errors, dict) else errors:
+        say(f"ncae: left out: {error}")
