@@ -43,10 +43,10 @@ def compare(
 ) -> None:
     r"""Compare detectors on your own images.
 
-    They are NCAE, scikit-learn's own on pixels, and mean brightness. FOLDER holds good and defective images in subfolders (good, and any other names). Every
-    detector is trained on the good images of each split and judged on the rest; defects are the
-    positive class of the figures. A detector that does not beat mean brightness has learned
-    nothing.
+    They are NCAE, scikit-learn's own on pixels, and mean brightness. FOLDER holds good and
+    defective images in subfolders (good, and any other names). Every detector is trained on the
+    good images of each split and judged on the rest; defects are the positive class of the
+    figures. A detector that does not beat mean brightness has learned nothing.
 
     \b
     Example:

@@ -21,8 +21,8 @@ from sklearn_ncae._cli.report import report
 def demo(ctx: click.Context, folder: str, size: int, images: int, epochs: int) -> None:
     """Try it on drawn castings.
 
-    Draws them into FOLDER, trains on the good ones, and writes a report. Takes a minute or two, and prints the commands that it stands for, to be tried again with
-    other options.
+    Draws them into FOLDER, trains on the good ones, and writes a report. Takes a minute or two,
+    and prints the commands that it stands for, to be tried again with other options.
     """
     root = Path(folder)
     if root.exists() and any(root.iterdir()):

@@ -20,8 +20,8 @@ from sklearn_ncae._cli.base import MODEL, OUTPUT, NcaeCommand
 def export(model: str, output: str | None, dtype: str) -> None:
     r"""Write a model as one ONNX file.
 
-    It runs on machines without TensorFlow. Scores, decisions, p-values and maps come out of the graph. `ncae score` takes the file as well
-    as a .ncae file.
+    It runs on machines without TensorFlow. Scores, decisions, p-values and maps come out of the
+    graph. `ncae score` takes the file as well as a .ncae file.
 
     \b
     Example:

@@ -64,9 +64,10 @@ def fit(
 ) -> None:
     r"""Learn from images of good parts.
 
-    GOOD are image files, or folders, which are searched with their subfolders. A fifth of the images is held out to set the threshold: a new good part is called defective
-    with at most the given --false-alarm-rate, which takes at least 1 / rate - 1 held-out images
-    (19 for 0.05, so 95 images).
+    GOOD are image files, or folders, which are searched with their subfolders. A fifth of the
+    images is held out to set the threshold: a new good part is called defective with at most the
+    given --false-alarm-rate, which takes at least 1 / rate - 1 held-out images (19 for 0.05, so 95
+    images).
 
     \b
     Example:

@@ -75,9 +75,10 @@ def score(
 ) -> None:
     r"""Score images with a model.
 
-    PATHS are image files, or folders, which are searched with their subfolders. Writes a line for each image: path, score (the lower, the more abnormal), p_value (how rarely a
-    good part looks as abnormal), decision (good, defect or error) and error. A file that cannot be
-    read gets the decision "error" and the reason; the others are scored.
+    PATHS are image files, or folders, which are searched with their subfolders. Writes a line for
+    each image: path, score (the lower, the more abnormal), p_value (how rarely a good part looks
+    as abnormal), decision (good, defect or error) and error. A file that cannot be read gets the
+    decision "error" and the reason; the others are scored.
 
     \b
     Exit code:
