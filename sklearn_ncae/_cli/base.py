@@ -3,6 +3,7 @@
 import errno
 import os
 import sys
+import tempfile
 import traceback
 import warnings
 from collections.abc import Callable, Iterable, Sequence
@@ -20,7 +21,7 @@ OUTPUT = click.Path(dir_okay=False)
 
 
 class NcaeCommand(click.Command):
-    """A command whose errors are one line that says what to do."""
+    """A command with the option `--verbose`."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -29,21 +30,21 @@ class NcaeCommand(click.Command):
                 ["--verbose"],
                 is_flag=True,
                 expose_value=False,
-                help="Show the traceback of errors.",
+                callback=lambda context, option, value: context.meta.update(verbose=value),
+                help="Show the traceback of an error.",
             )
         )
 
-    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
-        """Keep `--verbose`, which is not handed to the command."""
-        context = super().make_context(*args, **kwargs)
-        source = context.get_parameter_source("verbose")
-        context.meta["verbose"] = source is not None and source.name != "DEFAULT"
-        return context
+
+class NcaeGroup(click.Group):
+    """Lists its commands in the order in which they are used; their errors take one line."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names in the order of definition."""
+        return list(self.commands)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; turn what it raises into a line and an exit code."""
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-        verbose = ctx.meta["verbose"]
+        """Run a command; turn what it raises into a line and an exit code."""
         try:
             with warnings.catch_warnings():
                 # What concerns users is shown; what concerns the authors of code is not.
@@ -51,32 +52,31 @@ class NcaeCommand(click.Command):
                 warnings.simplefilter("default", UserWarning)
                 warnings.showwarning = _show_warning
                 return super().invoke(ctx)
-        except (click.ClickException, click.exceptions.Exit, click.Abort):
+        except (click.exceptions.Exit, click.Abort, click.exceptions.NoArgsIsHelpError):
             raise
         except KeyboardInterrupt:
-            click.echo("ncae: interrupted; no file was changed.", err=True)
+            say("ncae: interrupted; nothing was written.")
             ctx.exit(INTERRUPTED)
         except Exception as error:
             if isinstance(error, OSError) and error.errno == errno.EPIPE:
                 raise  # the reader of the output has gone; click ends quietly
-            if verbose:
+            if ctx.meta.get("verbose"):
                 traceback.print_exc()
-            # Some messages come without their subject, such as KeyError's.
-            text = str(error) if isinstance(error, OSError | ValueError | ImportError) else ""
-            text = text or f"{type(error).__name__}: {error}"
-            hint = "" if verbose else " (--verbose shows where)"
-            click.echo(f"ncae: {' '.join(text.split())}{hint}", err=True)
+            say(f"ncae: {_in_one_line(error, ctx)}")
             ctx.exit(FAILED)
 
 
-class NcaeGroup(click.Group):
-    """Lists its commands in the order in which they are used."""
-
-    command_class = NcaeCommand
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the names in the order of definition."""
-        return list(self.commands)
+def _in_one_line(error: Exception, ctx: click.Context) -> str:
+    if isinstance(error, click.UsageError):
+        path = error.ctx.command_path if error.ctx else ctx.command_path
+        text = f"{error.format_message()} See: {path} --help"
+    elif isinstance(error, click.ClickException):
+        text = error.format_message()
+    elif isinstance(error, OSError | ValueError | TypeError | ImportError) and str(error):
+        text = str(error)  # written to be read
+    else:
+        text = f"{type(error).__name__}: {error} (--verbose shows where)"
+    return " ".join(text.split())
 
 
 def _show_warning(message: Any, *args: Any, **kwargs: Any) -> None:
@@ -113,6 +113,21 @@ def say(text: str) -> None:
     click.echo(text, err=True)
 
 
+def start_tensorflow() -> None:
+    """Import Keras and TensorFlow, whose start-up notes are no news to users."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as notes:
+        os.dup2(notes.fileno(), 2)  # they come from C++, past sys.stderr
+        try:
+            import keras
+
+            keras.ops.zeros(1)
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
 def load_detector(path: str) -> Any:
     """Load a model file, or an exported ONNX file."""
     if path.lower().endswith(".onnx"):
@@ -121,6 +136,8 @@ def load_detector(path: str) -> Any:
         return OnnxDetector(path)
     from sklearn_ncae import persistence
 
+    persistence.info(path)  # a file that is no model is refused before TensorFlow is started
+    start_tensorflow()
     return persistence.load(path)
 
 

@@ -4,7 +4,16 @@ from typing import Any
 
 import click
 
-from sklearn_ncae._cli.base import FOLDER, OUTPUT, ImageSize, NcaeCommand, jobs_option, n_of, say
+from sklearn_ncae._cli.base import (
+    FOLDER,
+    OUTPUT,
+    ImageSize,
+    NcaeCommand,
+    jobs_option,
+    n_of,
+    say,
+    start_tensorflow,
+)
 
 
 @click.command(cls=NcaeCommand)
@@ -74,6 +83,7 @@ def compare(
     if not without_ncae:
         ncae = NCAEDetector(epochs="auto" if epochs is None else epochs, random_state=seed)
         detectors["NCAE"] = ncae
+        start_tensorflow()
     detectors |= usual_detectors(n_components=n_components, random_state=seed)
     say(f"Fitting {len(detectors) + 1} detectors on {splits} splits ...")
     table = compare_detectors(

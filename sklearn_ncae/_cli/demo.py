@@ -1,5 +1,6 @@
 """``ncae demo``."""
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ def demo(ctx: click.Context, folder: str, size: int, images: int, epochs: int) -
         (fit, [str(root / "train"), "-o", model, "--size", str(size), "--epochs", str(epochs)]),
         (report, [model, str(root / "test"), "-o", page, "--title", "Drawn castings"]),
     ):
-        say(f"\n$ ncae {command.name} {' '.join(options)}")
+        say(f"\n$ ncae {command.name} {shlex.join(options)}")
         with command.make_context(str(command.name), list(options), parent=ctx) as context:
             command.callback(**context.params)  # type: ignore[misc]
 

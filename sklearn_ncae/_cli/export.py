@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from sklearn_ncae._cli.base import MODEL, OUTPUT, NcaeCommand
+from sklearn_ncae._cli.base import MODEL, OUTPUT, NcaeCommand, load_detector
 
 
 @click.command(cls=NcaeCommand)
@@ -27,8 +27,8 @@ def export(model: str, output: str | None, dtype: str) -> None:
     Example:
       ncae export part.ncae -o part.onnx
     """
-    from sklearn_ncae import onnx, persistence
+    from sklearn_ncae import onnx
 
     output = output or str(Path(model).with_suffix(".onnx"))
-    onnx.export(persistence.load(model), output, dtype=dtype)
+    onnx.export(load_detector(model), output, dtype=dtype)
     click.echo(f"{output}: {Path(output).stat().st_size / 1e6:.1f} MB")

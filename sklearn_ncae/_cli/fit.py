@@ -15,6 +15,7 @@ from sklearn_ncae._cli.base import (
     progress_bar,
     report_unreadable,
     say,
+    start_tensorflow,
 )
 
 
@@ -81,6 +82,7 @@ def fit(
     report_unreadable(errors)
     if images is None:
         raise ValueError("None of the image files can be read.")
+    start_tensorflow()
     say(f"Training on {n_of(len(files), 'image')} of {images.shape[1]} x {images.shape[2]} pixels")
     detector = NCAEDetector(
         training=training,
@@ -93,8 +95,9 @@ def fit(
     start = time.perf_counter()
     detector.fit(images)
     seconds = time.perf_counter() - start
-    # A model file has no place for what watched the training.
-    persistence.save(detector.set_params(callbacks=None), output)
+    for trained in (detector, detector.reconstructor_):  # a model file holds no callbacks
+        trained.set_params(callbacks=None)
+    persistence.save(detector, output)
 
     n_held_out = len(detector.calibration_scores_)
     click.echo(

@@ -10,6 +10,7 @@ from sklearn_ncae._cli.base import (
     NcaeCommand,
     image_files,
     jobs_option,
+    load_detector,
     n_of,
     progress_bar,
     report_unreadable,
@@ -66,7 +67,9 @@ def tune(
             "Give one aim: --false-alarm-rate, or --missed-defect with --false-alarm, or "
             "--threshold."
         )
-    detector = persistence.load(model)
+    if model.lower().endswith(".onnx"):
+        raise click.UsageError("An .onnx file cannot be tuned: tune the .ncae file and export it.")
+    detector = load_detector(model)
     before = detector.offset_
     if threshold is not None:
         detector.offset_ = threshold
