@@ -84,8 +84,8 @@ class ScoreTable:
 
 def _csv_line(values: Any) -> str:
     line = io.StringIO()
-    csv.writer(line, lineterminator="\n").writerow(values)
-    return line.getvalue()
+    csv.writer(line, lineterminator="\r\n").writerow(values)  # so that it quotes both of them
+    return line.getvalue().removesuffix("\r\n") + "\n"
 
 
 def _whole_rows(path: str, kind: str) -> list[dict[str, Any]]:

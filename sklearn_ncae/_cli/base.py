@@ -55,7 +55,7 @@ class NcaeGroup(click.Group):
         except (click.exceptions.Exit, click.Abort, click.exceptions.NoArgsIsHelpError):
             raise
         except KeyboardInterrupt:
-            say("ncae: interrupted; nothing was written.")
+            say("ncae: interrupted; the output was not written.")
             ctx.exit(INTERRUPTED)
         except Exception as error:
             if isinstance(error, OSError) and error.errno == errno.EPIPE:
@@ -115,6 +115,7 @@ def say(text: str) -> None:
 
 def start_tensorflow() -> None:
     """Import Keras and TensorFlow, whose start-up notes are no news to users."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     sys.stderr.flush()
     kept = os.dup(2)
     with tempfile.TemporaryFile() as notes:
