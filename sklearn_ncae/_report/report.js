@@ -46,18 +46,15 @@
     if (labels[i] === 1) return flagged(i) ? ["false alarm", true] : ["passed", false];
     return flagged(i) ? ["defect found", false] : ["defect missed", true];
   };
-  const number = (id, otherwise) => {
-    const value = parseFloat(at(id).value);
-    return Number.isFinite(value) && value >= 0 ? value : otherwise;
-  };
+  const number = (id) => Math.max(0, parseFloat(at(id).value) || 0);
+  const both = labels && good.length > 0 && defects.length > 0;
+  let share = both ? data.costs.defect_rate ?? defects.length / n : 0; // of defects in production
   const costAt = (value) => {
-    const share = Math.min(number("defect-rate", (100 * defects.length) / n) / 100, 1);
     const missed = (defects.length - below(defects, value)) / defects.length;
     const alarms = below(good, value) / good.length;
-    return 1000 * (share * number("cost-missed", 0) * missed
-      + (1 - share) * number("cost-alarm", 0) * alarms);
+    return 1000 * (share * number("cost-missed") * missed
+      + (1 - share) * number("cost-alarm") * alarms);
   };
-  const both = labels && good.length > 0 && defects.length > 0;
 
   // ---- figures ----------------------------------------------------------------------------------
   const figures = () => {
@@ -386,7 +383,10 @@
   histogram.addEventListener("pointermove", (event) => {
     if (histogram.hasPointerCapture(event.pointerId)) drag(event);
   });
-  at("costs").addEventListener("input", () => setThreshold(threshold));
+  at("costs").addEventListener("input", (event) => {
+    if (event.target === at("defect-rate")) share = Math.min(number("defect-rate") / 100, 1);
+    setThreshold(threshold);
+  });
   at("cheapest").addEventListener("click", () => {
     // Midway between two scores, where a new image is least likely to fall on the threshold.
     let best = null;
@@ -445,7 +445,7 @@
     at("curves").hidden = at("costs").hidden = at("cheapest").hidden = false;
     at("cost-missed").value = data.costs.missed_defect;
     at("cost-alarm").value = data.costs.false_alarm;
-    at("defect-rate").value = Number((100 * (data.costs.defect_rate ?? defects.length / n)).toPrecision(4));
+    at("defect-rate").value = Number((100 * share).toPrecision(4));
   }
   if (!n) {
     document.querySelectorAll("main > section").forEach((section) => {
