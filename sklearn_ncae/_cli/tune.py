@@ -58,7 +58,6 @@ def tune(
       ncae tune part.ncae --false-alarm-rate 0.01 -o strict.ncae
       ncae tune part.ncae labelled --missed-defect 500 --false-alarm 20 -o part.ncae
     """
-    from sklearn_ncae import persistence
     from sklearn_ncae.calibration import promised_rate
 
     by_cost = missed_defect is not None or false_alarm is not None
@@ -92,6 +91,8 @@ def tune(
             f"defective, judged by {n_of(len(detector.calibration_scores_), 'good image')}."
         )
     if output is not None:
+        from sklearn_ncae import persistence
+
         persistence.save(detector, output)
         click.echo(f"Saved as {output}.")
 
