@@ -426,3 +426,53 @@ def test_ctrl_c_while_training_leaves_no_file(trained, tmp_path):
     run.send_signal(signal.SIGINT)
     assert "interrupted" in run.communicate(timeout=60)[1]
     assert run.returncode == 130 and list(tmp_path.iterdir()) == []
+
+
+def documented_commands():
+    page = Path(__file__).parents[1] / "docs" / "command_line.md"
+    return [
+        line
+        for block in page.read_text(encoding="utf-8").split("```\n")[1::2]
+        for line in block.splitlines()
+        if line.startswith("ncae ")
+    ]
+
+
+def test_what_the_documentation_says_works(tmp_path, monkeypatch, good_images, labelled_images):
+    pytest.importorskip("sklearn_ncae.persistence")
+    monkeypatch.chdir(tmp_path)
+    for folder, (images, labels) in {
+        "good_parts": (good_images, None),
+        "holdout": (good_images[:20], None),
+        "new_parts": (good_images[:3], None),
+        "camera": (good_images[:2], None),
+        "labelled": labelled_images,
+    }.items():
+        for i, image in enumerate(images):
+            kind = "" if labels is None else "good" if labels[i] == 1 else "scratch"
+            path = tmp_path / folder / kind / f"{i}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(path)
+
+    for variable in ("FIT_EPOCHS", "DEMO_EPOCHS", "COMPARE_EPOCHS"):
+        monkeypatch.setenv(f"NCAE_{variable}", "1")
+    for command in ("FIT", "DEMO", "COMPARE"):
+        monkeypatch.setenv(f"NCAE_{command}_SIZE", "16")
+    monkeypatch.setenv("NCAE_DEMO_IMAGES", "20")
+
+    def stop(seconds):
+        raise KeyboardInterrupt
+
+    from sklearn_ncae import file_scoring
+
+    monkeypatch.setitem(file_scoring.watch_folder.__kwdefaults__, "wait", stop)
+    ran = set()
+    for line in documented_commands():
+        _, command, *arguments = shlex.split(line)
+        if "onnx" in line and not importlib.util.find_spec("sklearn_ncae.onnx"):
+            continue
+        result = CliRunner().invoke(cli, [command, *arguments], prog_name="ncae")
+        allowed = (0, 1) if command == "score" else (0,)
+        assert result.exit_code in allowed, f"{line}: {result.output}"
+        ran.add(command)
+    assert ran >= set(cli.commands) - {"export"}

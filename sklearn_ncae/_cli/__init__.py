@@ -20,7 +20,11 @@ from sklearn_ncae._cli.tune import tune
 
 @click.group(
     cls=NcaeGroup,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "max_content_width": 100,
+        "auto_envvar_prefix": "NCAE",
+    },
     epilog='Completion for bash: add  eval "$(_NCAE_COMPLETE=bash_source ncae)"  to ~/.bashrc '
     "(zsh_source and fish_source for the other shells).",
 )

@@ -17,13 +17,13 @@ from sklearn_ncae._cli.report import report
 @click.option(
     "--images", type=click.IntRange(20), default=200, show_default=True, help="To train on."
 )
-@click.option("--epochs", type=click.IntRange(1), default=20, show_default=True)
+@click.option("--epochs", type=click.IntRange(1), default=60, show_default=True)
 @click.pass_context
 def demo(ctx: click.Context, folder: str, size: int, images: int, epochs: int) -> None:
     """Try it on drawn castings.
 
-    Draws them into FOLDER, trains on the good ones, and writes a report. Takes a minute or two,
-    and prints the commands that it stands for, to be tried again with other options.
+    Draws them into FOLDER, trains on the good ones, and writes a report. Takes a few minutes, and
+    prints the commands that it stands for, to be tried again with other options.
     """
     root = Path(folder)
     if root.exists() and any(root.iterdir()):

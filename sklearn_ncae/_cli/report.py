@@ -1,5 +1,6 @@
 """``ncae report``."""
 
+import os
 from typing import Any
 
 import click
@@ -99,6 +100,7 @@ def report(
             detector,
             files,
             labels,
+            names=[os.path.relpath(file, folder) for file in files],
             costs={"missed_defect": missed_defect, "false_alarm": false_alarm},
             leakage=leakage,
             summary={name: as_text(value) for name, value in model_summary(model).items()},

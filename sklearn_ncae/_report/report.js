@@ -228,7 +228,7 @@
     const text = element("span", undefined, { class: "text" });
     const name = element("span", undefined, { class: "name", title: names[i] });
     name.append(element("bdi", names[i])); // cut on the left: the end of a path tells more
-    text.append(name, verdict(i), element("span", ` ${short(scores[i])}`, { class: "score" }));
+    text.append(name, verdict(i), element("span", `score ${short(scores[i])}`, { class: "score" }));
     card.classList.toggle("is-flagged", flagged(i));
     card.append(picture(i), text);
     item.append(card);
