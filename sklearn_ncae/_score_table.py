@@ -5,10 +5,12 @@ import io
 import json
 import math
 import os
-from typing import IO, Any, Self
+from typing import IO, TYPE_CHECKING, Any, Self
 
 from sklearn_ncae._atomic import replacing
-from sklearn_ncae.file_scoring import ImageScore
+
+if TYPE_CHECKING:
+    from sklearn_ncae.file_scoring import ImageScore
 
 COLUMNS = ("path", "score", "p_value", "decision", "error")
 FORMATS = ("csv", "jsonl")
@@ -56,7 +58,7 @@ class ScoreTable:
         file = open(path, "a", encoding="utf-8", errors="surrogateescape", newline="")  # noqa: SIM115
         return cls(file, kind, header=False), {row["path"] for row in rows}
 
-    def write(self, one: ImageScore) -> None:
+    def write(self, one: "ImageScore") -> None:
         """Write one line and hand it to the operating system."""
         self.counts[one.decision] += 1
         values = (one.name, one.score, one.p_value, one.decision, one.error)

@@ -1,5 +1,6 @@
 import csv
 import importlib
+import importlib.util
 import io
 import json
 import os
