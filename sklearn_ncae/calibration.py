@@ -1,9 +1,9 @@
-"""From scores to an offset and to p-values, by split conformal prediction or by costs.
+"""From scores of good images to an offset and to p-values, by split conformal prediction.
 
-For conformal prediction the scores must come from good images that the detector was not trained
-on. If they and a new good image are exchangeable (same process, same camera, no image drawn
-because of another), every rank of the new score among them is equally likely, and the statements
-below hold for any detector and any number of images.
+The scores must come from good images that the detector was not trained on. If they and a new
+good image are exchangeable (same process, same camera, no image drawn because of another), every
+rank of the new score among them is equally likely, and the statements below hold for any
+detector and any number of images.
 
 References
 ----------
@@ -14,19 +14,9 @@ conformal p-values", Annals of Statistics 51(1), 2023.
 
 import math
 import warnings
-from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.utils import check_consistent_length
-
-from sklearn_ncae._labels import check_detection_labels
-from sklearn_ncae._threshold_search import (
-    candidate_thresholds,
-    check_costs,
-    cost_metric,
-    mean_over_folds,
-)
 
 
 def conformal_offset(scores: ArrayLike, false_alarm_rate: float) -> tuple[float, float]:
@@ -149,54 +139,6 @@ def promised_rate(calibration_scores: ArrayLike, offset: float) -> float:
     ordered = np.sort(_check_scores(calibration_scores))
     below = int(np.searchsorted(ordered, offset, side="left"))
     return (1 + below) / (len(ordered) + 1)
-
-
-def cost_offset(y: ArrayLike, scores: ArrayLike, costs: Mapping[str, float]) -> tuple[float, float]:
-    """Offset with the lowest mean cost on labelled images.
-
-    Parameters
-    ----------
-    y : array-like of shape (n,)
-        +1 for good and -1 for a defect; both are needed.
-    scores : array-like of shape (n,)
-        Scores of these images, lower is more abnormal.
-    costs : mapping
-        ``"missed_defect"`` and ``"false_alarm"``, and optionally ``"defect_rate"``, the share of
-        defects in production; without it, that of `y`.
-
-    Returns
-    -------
-    offset : float
-        Midway between two scores, or just beyond all of them. Of equally cheap offsets it is the
-        lowest, the one with the fewest alarms.
-    cost : float
-        Mean cost per image at this offset. It was chosen on these images, so on others it is
-        usually somewhat higher.
-
-    Raises
-    ------
-    ValueError
-        If labels follow another convention, a class is missing, `costs` lacks a key or has a
-        value out of range, or a score is not finite.
-
-    See Also
-    --------
-    sklearn_ncae.model_selection.TunedThresholdDetector : The same with cross-validation.
-
-    Examples
-    --------
-    >>> from sklearn_ncae.calibration import cost_offset
-    >>> cost_offset([1, 1, -1, -1], [3, 2, 1, 0], {"missed_defect": 500, "false_alarm": 20})
-    (1.5, 0.0)
-    """
-    check_costs(costs)
-    labels = check_detection_labels(y)
-    values = _check_scores(scores)
-    check_consistent_length(labels, values)
-    candidates = candidate_thresholds(values, labels, limit=len(values) + 2)
-    mean_costs = -mean_over_folds(cost_metric(costs), [labels], [values], candidates)
-    best = int(np.argmin(mean_costs))
-    return float(candidates[best]), abs(float(mean_costs[best]))  # not -0.0
 
 
 def _check_scores(scores: ArrayLike, allow_empty: bool = False) -> NDArray[np.float64]:

@@ -63,5 +63,12 @@ def test_everything_public_is_documented():
         assert inspect.getdoc(getattr(import_module(module), attribute)), name
 
 
+def test_the_architecture_page_names_every_module():
+    text = (Path(__file__).parents[1] / "docs" / "architecture.md").read_text(encoding="utf-8")
+    modules = pkgutil.iter_modules(sklearn_ncae.__path__)
+    missing = [m.name for m in modules if f"`{m.name}`" not in text and f"`{m.name}/`" not in text]
+    assert not missing, f"Give {missing} a room in docs/architecture.md"
+
+
 if __name__ == "__main__":
     print("\n".join(public_names()))

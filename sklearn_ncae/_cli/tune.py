@@ -112,8 +112,8 @@ def _for_rate(detector: Any, rate: float, paths: tuple[str, ...], jobs: int) -> 
 
 
 def _for_costs(detector: Any, costs: dict[str, float], folder: str, jobs: int) -> None:
-    from sklearn_ncae.calibration import cost_offset
     from sklearn_ncae.datasets import load_image_folder
+    from sklearn_ncae.model_selection import cost_offset
 
     parts = load_image_folder(folder, load=False)
     scores, read = _scores(detector, list(parts.paths), jobs)
