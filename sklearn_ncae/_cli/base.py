@@ -83,7 +83,7 @@ def _show_warning(message: Any, *args: Any, **kwargs: Any) -> None:
     click.echo(f"ncae: warning: {' '.join(str(message).split())}", err=True)
 
 
-class ImageSize(click.ParamType[Any]):
+class ImageSize(click.ParamType):  # type: ignore[type-arg]  # generic in newer click
     """A side or HEIGHTxWIDTH in pixels, or "native"."""
 
     name = "size"
