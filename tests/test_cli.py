@@ -173,6 +173,24 @@ def test_maps_among_the_images_would_be_scored(model, parts):
     assert "would be scored as well" in result.stderr and not (parts / "maps").exists()
 
 
+def test_maps_of_a_file_may_lie_beside_it(model, parts, monkeypatch):
+    monkeypatch.chdir(parts / "good")
+    ncae("score", model, "00.png", "01.png", "--maps", "maps", code=1)
+    assert (parts / "good" / "maps" / "01.png.png").exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere such names cannot be")
+def test_names_that_are_not_text(model, parts, tmp_path):
+    name = os.fsdecode(b"\xff\n.png")
+    (parts / "good" / "00.png").rename(parts / "good" / name)
+    result = CliRunner().invoke(cli, ["score", str(model), str(parts / "good")])
+    assert b"\xff\n.png" in result.stdout_bytes and result.exit_code == 1
+    output = tmp_path / "scores.csv"
+    ncae("score", model, parts / "good", "-o", output, code=1)
+    assert b"\xff\n.png" in output.read_bytes()
+    ncae("report", model, parts, "-o", tmp_path / "report.html")
+
+
 def test_errors_are_one_line_and_verbose_shows_the_traceback(model, tmp_path, monkeypatch):
     result = ncae("score", model, tmp_path / "missing", code=2)
     assert result.stderr == f"ncae: There is no file or folder '{tmp_path / 'missing'}'.\n"
@@ -375,6 +393,8 @@ def test_fit_leaves_out_what_cannot_be_read(trained, tmp_path):
     assert "40 images of 16 x 24 pixels" in result.stderr
     summary = json.loads(ncae("info", tmp_path / "part.ncae", "--json").stdout)
     assert summary["image_shape"] == [16, 24, 3] and summary["left_out"] == []
+    result = ncae("fit", folder / "test", *options, code=2)
+    assert "in the folders defect" in result.stderr
     result = ncae("fit", tmp_path / "bad.png", *options, code=2)
     assert "None of the image files can be read" in result.stderr
 

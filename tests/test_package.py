@@ -1,5 +1,6 @@
 import inspect
 import pkgutil
+import re
 import subprocess
 import sys
 from importlib import import_module
@@ -61,6 +62,13 @@ def test_everything_public_is_documented():
     for name in public_names():
         module, _, attribute = name.rpartition(".")
         assert inspect.getdoc(getattr(import_module(module), attribute)), name
+
+
+def test_versions_agree():
+    root = Path(__file__).parents[1]
+    for name in ("pyproject.toml", "CITATION.cff"):
+        text = (root / name).read_text(encoding="utf-8")
+        assert re.search(r'^version( =|:) "?([\d.]+)"?$', text, re.M)[2] == sklearn_ncae.__version__
 
 
 def test_the_architecture_page_names_every_module():

@@ -6,7 +6,7 @@ import sys
 import tempfile
 import traceback
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -172,7 +172,7 @@ def jobs_option(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
-def report_unreadable(errors: dict[str, str] | Sequence[tuple[str, str]]) -> None:
-    """Name the files that could not be read."""
-    for _, error in errors.items() if isinstance(errors, dict) else errors:
+def report_unreadable(errors: Iterable[str]) -> None:
+    """Say why files are left out; the reasons name them."""
+    for error in errors:
         say(f"ncae: left out: {error}")

@@ -1,5 +1,6 @@
 """``ncae fit``."""
 
+import os
 import time
 from typing import Any
 
@@ -77,9 +78,10 @@ def fit(
     from sklearn_ncae import ImageLoader, NCAEDetector, persistence
     from sklearn_ncae.file_scoring import read_image_files
 
+    _refuse_defects(good)
     loader = ImageLoader(size=size, mode="color" if color else "gray", n_jobs=jobs)
     files, images, errors = read_image_files(loader, image_files(good))
-    report_unreadable(errors)
+    report_unreadable(errors.values())
     if images is None:
         raise ValueError("None of the image files can be read.")
     start_tensorflow()
@@ -107,6 +109,23 @@ def fit(
         "defective, if they are like these.\n"
         f"Next: ncae score {output} NEW_IMAGES, or ncae report {output} NEW_IMAGES -o report.html"
     )
+
+
+def _refuse_defects(paths: tuple[str, ...]) -> None:
+    """Raise if a folder has subfolders of good images and others: defects would be learned."""
+    from sklearn_ncae.datasets import load_image_folder
+
+    for path in filter(os.path.isdir, paths):
+        try:
+            parts = load_image_folder(path, load=False)
+        except ValueError:  # not sorted into good and others
+            continue
+        others = sorted(set(parts.kind[parts.target == -1]))
+        if others:
+            raise ValueError(
+                f"{path!r} holds good images and others, in the folders {', '.join(others)}: "
+                "training takes good ones only. Name the folder of the good images."
+            )
 
 
 def training_progress() -> Any:

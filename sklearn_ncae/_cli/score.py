@@ -1,11 +1,13 @@
 """``ncae score``."""
 
+import io
 import os
 import sys
 from collections.abc import Iterable, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -22,6 +24,9 @@ from sklearn_ncae._cli.base import (
     say,
 )
 from sklearn_ncae._score_table import FORMATS, ScoreTable, format_of
+
+if TYPE_CHECKING:
+    from sklearn_ncae.file_scoring import ImageScore
 
 
 @click.command(cls=NcaeCommand)
@@ -91,18 +96,21 @@ def score(
       ncae score part.ncae new_parts -o scores.csv --maps maps
       ncae score part.ncae camera --watch -o scores.jsonl
     """
+    if watch and output == "-":
+        raise click.UsageError("--watch needs a file to record what is done: give -o FILE.")
     kind = kind or format_of(output)
-    detector = load_detector(model)
-    scoring = _Scoring(detector, threshold, jobs, paths, maps)
+    layout = None if maps is None else _MapLayout(maps, paths)
+    scoring = _Scoring(load_detector(model), threshold, jobs, layout)
     if watch:
-        if output == "-":
-            raise click.UsageError("--watch needs a file to record what is done: give -o FILE.")
         table = _watch(scoring, paths, output, kind, settle)
     else:
         files = image_files(paths)
-        to_terminal = output == "-" and sys.stdout.isatty()
-        bar = nullcontext() if to_terminal else progress_bar(len(files), "Scoring")
+        bar: AbstractContextManager[Any] = progress_bar(len(files), "Scoring")
+        if output == "-" and sys.stdout.isatty():
+            bar = nullcontext()  # the lines themselves show the progress
         if output == "-":
+            if isinstance(sys.stdout, io.TextIOWrapper):
+                sys.stdout.reconfigure(errors="surrogateescape")  # for names that are not text
             table = ScoreTable(sys.stdout, kind)
             with bar as shown:
                 scoring.run(files, table, shown)
@@ -122,57 +130,60 @@ def score(
     ctx.exit(FAILED if counts["error"] else int(counts["defect"] > 0))
 
 
-class _Scoring:
-    """Scores files into a table, and draws their maps."""
+class _MapLayout:
+    """Pictures are laid out as the images are, below the folder that has all of them."""
 
-    def __init__(
-        self,
-        detector: Any,
-        threshold: float | None,
-        jobs: int,
-        roots: Sequence[str],
-        maps: str | None,
-    ) -> None:
-        self.detector = detector
-        self.options: dict[str, Any] = {
-            "threshold": threshold,
-            "n_jobs": jobs,
-            "maps": maps is not None,
-        }
-        self.maps = maps
-        # Pictures are laid out as the images are, below the folder that has all of them.
-        folders = [
-            os.path.abspath(root if os.path.isdir(root) else Path(root).parent) for root in roots
-        ]
-        self.root = os.path.commonpath(folders)
-        for folder in folders if maps is not None else []:
-            if os.path.commonpath([folder, os.path.abspath(str(maps))]) == folder:
+    def __init__(self, folder: str, paths: Sequence[str]) -> None:
+        self.folder = Path(folder)
+        roots = [os.path.abspath(path) for path in paths]
+        self.common = os.path.commonpath(
+            [root if os.path.isdir(root) else os.path.dirname(root) for root in roots]
+        )
+        for root in filter(os.path.isdir, roots):
+            if os.path.commonpath([root, os.path.abspath(folder)]) == root:
                 raise click.UsageError(
-                    f"The folder of --maps, {maps!r}, lies in {folder!r}, whose images are scored, "
+                    f"The folder of --maps, {folder!r}, lies in {root!r}, whose images are scored, "
                     "so the pictures would be scored as well. Choose one elsewhere."
                 )
 
-    def run(self, files: Sequence[str], table: ScoreTable, bar: Any = None) -> None:
-        from sklearn_ncae.file_scoring import score_images
-
-        for one in score_images(self.detector, files, **self.options):
-            if self.maps is not None and one.image is not None:
-                self._draw(one)
-            table.write(one)
-            if one.decision == "error":
-                say(f"ncae: not scored: {one.error}")
-            if bar is not None:
-                bar.update(1)
-
-    def _draw(self, one: Any) -> None:
+    def draw(self, one: "ImageScore") -> None:
+        """Write the picture of an image."""
         from sklearn_ncae._overlay import overlay_picture, picture_of
 
-        inside = os.path.relpath(os.path.abspath(one.name), self.root)
-        path = Path(str(self.maps)) / f"{inside}.png"
+        inside = os.path.relpath(os.path.abspath(one.name), self.common)
+        path = self.folder / f"{inside}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
+        assert one.image is not None  # maps were asked for
         picture = picture_of(one.image) if one.map is None else overlay_picture(one.image, one.map)
         with replacing(path) as written:
             picture.save(written, format="PNG")
+
+
+@dataclass
+class _Scoring:
+    detector: Any
+    threshold: float | None
+    jobs: int
+    layout: _MapLayout | None
+
+    def run(self, files: Sequence[str], table: ScoreTable, bar: Any = None) -> None:
+        """Score files into a table, and draw their maps."""
+        from sklearn_ncae.file_scoring import score_images
+
+        for one in score_images(
+            self.detector,
+            files,
+            threshold=self.threshold,
+            maps=self.layout is not None,
+            n_jobs=self.jobs,
+        ):
+            if one.decision == "error":
+                say(f"ncae: not scored: {one.error}")
+            elif self.layout is not None:
+                self.layout.draw(one)
+            table.write(one)
+            if bar is not None:
+                bar.update(1)
 
 
 def _watch(

@@ -135,6 +135,6 @@ def _scores(detector: Any, files: list[str], jobs: int) -> tuple[Any, Any]:
         for one in score_images(detector, files, n_jobs=jobs):
             scored.append(one)
             bar.update(1)
-    report_unreadable([(one.name, one.error) for one in scored if one.error])
+    report_unreadable(one.error for one in scored if one.error)
     read = np.array([not one.error for one in scored])
     return np.array([one.score for one in scored])[read], read
