@@ -387,6 +387,7 @@ def test_fit_leaves_out_what_cannot_be_read(trained, tmp_path):
     folder, _ = trained
     (tmp_path / "bad.png").write_text("no image")
     options = ("-o", tmp_path / "part.ncae", "--size", "16x24", "--color", "--epochs", "1")
+    options += ("--checkpoint", tmp_path / "part.state")
     good = folder / "train" / "good"
     result = ncae("fit", good, tmp_path / "bad.png", *options, "--training", "reconstruct")
     assert "bad.png" in result.stderr and "warning: 8 held-out" in result.stderr
@@ -436,17 +437,24 @@ def test_ctrl_c_while_training_leaves_no_file(trained, tmp_path):
     folder, _ = trained
     command = [sys.executable, "-m", "sklearn_ncae", "fit", str(folder / "train"), "--size", "16"]
     run = subprocess.Popen(
-        [*command, "-o", str(tmp_path / "part.ncae"), "--epochs", "100000"],
+        [
+            *command,
+            "-o",
+            str(tmp_path / "part.ncae"),
+            "--epochs",
+            "100000",
+            "--checkpoint",
+            str(tmp_path / "part.state"),
+        ],
         stderr=subprocess.PIPE,
         text=True,
     )
-    for line in run.stderr:
-        if line.startswith("Training on"):
-            break
-    time.sleep(5)
+    state = tmp_path / "part.state"
+    while not state.exists():
+        time.sleep(0.1)
     run.send_signal(signal.SIGINT)
     assert "interrupted" in run.communicate(timeout=60)[1]
-    assert run.returncode == 130 and list(tmp_path.iterdir()) == []
+    assert run.returncode == 130 and list(tmp_path.iterdir()) == [state]
 
 
 def documented_commands():

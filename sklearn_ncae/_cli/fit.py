@@ -50,6 +50,11 @@ from sklearn_ncae._cli.base import (
     show_default=True,
     help="Share of new good parts that may be called defective.",
 )
+@click.option(
+    "--checkpoint",
+    type=OUTPUT,
+    help="File that keeps the state of the training: the same command goes on from it after a stop.",
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="For the same model again.")
 @jobs_option
 def fit(
@@ -61,6 +66,7 @@ def fit(
     epochs: int | None,
     early_stopping: bool,
     false_alarm_rate: float,
+    checkpoint: str | None,
     seed: int,
     jobs: int,
 ) -> None:
@@ -91,14 +97,15 @@ def fit(
         epochs="auto" if epochs is None else epochs,
         early_stopping=early_stopping,
         false_alarm_rate=false_alarm_rate,
+        checkpoint_path=checkpoint,
         random_state=seed,
         callbacks=[training_progress()],
     )
     start = time.perf_counter()
     detector.fit(images)
     seconds = time.perf_counter() - start
-    for trained in (detector, detector.reconstructor_):  # a model file holds no callbacks
-        trained.set_params(callbacks=None)
+    for trained in (detector, detector.reconstructor_):  # a model file is no place for these
+        trained.set_params(callbacks=None, checkpoint_path=None)
     persistence.save(detector, output)
 
     n_held_out = len(detector.calibration_scores_)
@@ -136,6 +143,10 @@ def training_progress() -> Any:
         def on_train_begin(self, logs: Any = None) -> None:
             length = self.params["epochs"] * self.params["steps"]
             self.bar = progress_bar(length, "Training").__enter__()
+
+        def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+            # After a checkpoint the first epoch is not the first one.
+            self.bar.update(epoch * self.params["steps"] - self.bar.pos)
 
         def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
             self.bar.update(1)
