@@ -53,7 +53,7 @@ from sklearn_ncae._cli.base import (
 @click.option(
     "--checkpoint",
     type=OUTPUT,
-    help="File that keeps the state of the training: the same command goes on from it after a stop.",
+    help="Keeps the state of the training in this file: after a stop the same command goes on.",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="For the same model again.")
 @jobs_option
