@@ -4,6 +4,7 @@ import importlib.util
 import io
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -461,7 +462,7 @@ def documented_commands():
     page = Path(__file__).parents[1] / "docs" / "command_line.md"
     return [
         line
-        for block in page.read_text(encoding="utf-8").split("```\n")[1::2]
+        for block in re.findall(r"```sh\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
         for line in block.splitlines()
         if line.startswith("ncae ")
     ]
