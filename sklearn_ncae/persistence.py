@@ -176,9 +176,9 @@ def _read(file: BinaryIO) -> Any:
     archive = ModelArchive(file)
     _check_format(archive.document)
     detector = decode(archive.document.get("model"), archive)
-    archive.check_all_read()
     if not hasattr(detector, "image_shape_"):
         raise ModelFileError("it holds no fitted detector")
+    archive.check_all_read()
     return detector
 
 
