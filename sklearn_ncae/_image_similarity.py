@@ -21,6 +21,7 @@ from joblib import Parallel, delayed
 from numpy.typing import NDArray
 
 from sklearn_ncae._optional import import_extra
+from sklearn_ncae.images import without_mask
 
 _SIDE = 128  # pixels of the square thumbnail everything is measured on
 _ANGLES = 128
@@ -57,6 +58,7 @@ def as_sequence(images: Images, name: str) -> Images:
         )
     if len(images) == 0:
         raise ValueError(f"{name} is empty; at least one image is needed.")
+    images = without_mask(images, name)
     return images if isinstance(images, np.ndarray) else list(images)
 
 

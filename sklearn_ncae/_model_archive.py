@@ -11,6 +11,7 @@ import json
 import math
 import os
 import struct
+import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -175,7 +176,8 @@ class ModelArchive:
         """
         name = _ARRAY.format(number)
         stream = io.BytesIO(self._read(name))
-        with refusing(f"{name} is not an array"):
+        with refusing(f"{name} is not an array"), warnings.catch_warnings():
+            warnings.simplefilter("error")  # of headers that only very old versions have written
             if np.lib.format.read_magic(stream) != (1, 0):
                 raise ModelFileError(f"{name} is of another version of the npy format")
             shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(

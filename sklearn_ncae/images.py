@@ -18,6 +18,10 @@ from sklearn_ncae._optional import import_extra
 
 _FULL_SCALE = {"uint8": 255, "uint16": 65535, "float32": 1}
 
+# The largest pixel values whose squares can be summed, in float32 and in float64.
+_LARGEST_SINGLE = 1e15
+_LARGEST = 1e100
+
 _READING: dict[str, list[Any]] = {
     "size": [tuple, list, None],
     "mode": [StrOptions({"gray", "color"})],
@@ -46,17 +50,18 @@ def check_image_stack(
     Returns
     -------
     images : ndarray of shape (n, h, w, c)
-        A view of X where X is an array: nothing is copied or scaled.
+        A view of X where X is an array: nothing is copied or scaled, but for floats of other
+        sizes than float64 can hold, and for those whose squares only float64 can hold.
     layout : tuple of int
         The shape of one image as it was given, ``X.shape[1:]``.
 
     Raises
     ------
     TypeError
-        If X is sparse, or holds file paths or other objects.
+        If X is sparse, or holds file paths, dates or other objects.
     ValueError
-        If X is empty, not finite, complex, of another rank, or of another shape than
-        `image_shape` or than the images the estimator was fitted on.
+        If X is empty, not finite, masked, complex, larger than 1e100, of another rank, or of
+        another shape than `image_shape` or than the images the estimator was fitted on.
     """
     name = type(estimator).__name__
     if image_shape is not None:
@@ -96,6 +101,7 @@ def check_image_stack(
                 f"{name} got images of shape {images.shape[1:]}, but image_shape={image_shape}."
             )
         layout = images.shape[1:]
+    images = check_values(images, name)
     images = images.reshape(len(images), *_with_channels(images.shape[1:]))
     if reset:
         estimator.image_shape_ = images.shape[1:]
@@ -109,6 +115,84 @@ def check_image_stack(
     return images, layout
 
 
+def without_mask(X: Any, name: str) -> Any:
+    """Take an array for its values, and refuse one with masked pixels, which nobody would read.
+
+    Parameters
+    ----------
+    X : object
+        A masked array, or a list with such in it, or anything else.
+    name : str
+        Who takes it, for the message.
+
+    Returns
+    -------
+    X : object
+        Without a mask of nothing.
+
+    Raises
+    ------
+    ValueError
+        If pixels are masked.
+    """
+    images = X if isinstance(X, list | tuple) else [X]
+    n_masked = sum(
+        np.count_nonzero(np.ma.getmaskarray(image))
+        for image in images
+        if isinstance(image, np.ma.MaskedArray)
+    )
+    if n_masked:
+        raise ValueError(
+            f"{name} takes images without masked pixels, got {n_masked} of them. Fill them, for "
+            "example with X.filled(numpy.ma.median(X))."
+        )
+    return X.data if isinstance(X, np.ma.MaskedArray) else X
+
+
+def check_values(images: NDArray[Any], name: str) -> NDArray[Any]:
+    """Refuse values that cannot be computed with, and widen floats where they need it.
+
+    Parameters
+    ----------
+    images : ndarray
+        Finite, where it holds floats.
+    name : str
+        Who takes it, for the message.
+
+    Returns
+    -------
+    images : ndarray
+        As it was, or as float64.
+
+    Raises
+    ------
+    TypeError
+        If they are not real numbers.
+    ValueError
+        If they are larger than 1e100.
+    """
+    kind, itemsize = images.dtype.kind, images.dtype.itemsize
+    if kind not in "biuf":
+        raise TypeError(
+            f"{name} takes images of real numbers, got an array of {images.dtype}. Convert "
+            "them, for example with X.astype(float)."
+        )
+    if kind != "f" or not images.size:
+        return images
+    largest = max(-float(images.min()), float(images.max()))
+    if largest > _LARGEST:
+        raise ValueError(
+            f"{name} takes pixel values of at most {_LARGEST:g}, got {largest:g}: the squares of "
+            "larger ones cannot be summed. Rescale X, or look for a value that stands for a "
+            "missing pixel."
+        )
+    # float32 loses the squares of what is very large, and of what is very small.
+    too_much = itemsize == 4 and not (
+        largest == 0 or 1 / _LARGEST_SINGLE < largest < _LARGEST_SINGLE
+    )
+    return images.astype(np.float64) if too_much or itemsize > 8 else images
+
+
 def _with_channels(shape: Sequence[int]) -> tuple[int, ...]:
     return (*shape, 1) if len(shape) == 2 else tuple(shape)
 
@@ -117,6 +201,7 @@ def _stack(X: Any, name: str) -> Any:
     """Turn X into an array, where it is not an array, a table or a sparse matrix already."""
     if isinstance(X, str | os.PathLike):
         X = [X]
+    X = without_mask(X, name)
     if not hasattr(X, "ndim"):
         if isinstance(X, list | tuple) and len(X) > 0 and isinstance(X[0], str | os.PathLike):
             raise TypeError(
@@ -223,15 +308,26 @@ class ImageLoader(TransformerMixin, BaseEstimator):
     n_jobs : int, default=None
         Number of threads that decode. `None` means 1 unless in a
         :obj:`joblib.parallel_config` context, -1 means one per processor.
+    on_error : {"raise", "skip"}, default="raise"
+        What a file does that cannot be read: it raises, or it is skipped. Skipped files are named
+        by a warning and in `unreadable_`. Their images are black, so that the rows of the result
+        are those of `X`, and what a detector says of them means nothing; see the example.
+
+    Attributes
+    ----------
+    unreadable_ : dict of int to str
+        With ``on_error="skip"``, the rows that the last `transform` has skipped, and why.
 
     See Also
     --------
     read_image : Reads one file, and states how depths and colours are converted.
+    sklearn_ncae.datasets.load_image_folder : Leaves such files out, for training.
 
     Examples
     --------
     >>> import tempfile
     >>> from pathlib import Path
+    >>> import numpy as np
     >>> from PIL import Image
     >>> from sklearn_ncae.images import ImageLoader
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -241,11 +337,26 @@ class ImageLoader(TransformerMixin, BaseEstimator):
     ...     images = ImageLoader(size=(24, 32)).fit_transform(paths)
     >>> images.shape, images.dtype
     ((3, 24, 32), dtype('uint8'))
+
+    A file that cannot be read must not lose the scores of the others, and must not pass for good:
+
+    >>> import warnings
+    >>> with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+    ...     warnings.simplefilter("ignore")
+    ...     paths = [Path(folder) / "part.png", Path(folder) / "damaged.png"]
+    ...     Image.new("L", (64, 48), color=128).save(paths[0])
+    ...     _ = paths[1].write_bytes(b"")
+    ...     loader = ImageLoader(on_error="skip")
+    ...     scores = loader.fit_transform(paths).mean(axis=(1, 2))
+    >>> scores[list(loader.unreadable_)] = np.nan
+    >>> scores
+    array([128.,  nan])
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **_READING,
         "n_jobs": [Integral, None],
+        "on_error": [StrOptions({"raise", "skip"})],
     }
 
     def __init__(
@@ -255,11 +366,13 @@ class ImageLoader(TransformerMixin, BaseEstimator):
         mode: str = "gray",
         dtype: str = "uint8",
         n_jobs: int | None = None,
+        on_error: str = "raise",
     ) -> None:
         self.size = size
         self.mode = mode
         self.dtype = dtype
         self.n_jobs = n_jobs
+        self.on_error = on_error
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: ArrayLike, y: object = None) -> Self:
@@ -311,30 +424,52 @@ class ImageLoader(TransformerMixin, BaseEstimator):
         FileNotFoundError
             If a file is missing.
         OSError
-            If a file cannot be read as an image; the message names it.
+            If a file cannot be read as an image; the message names it. With ``on_error="skip"``
+            if none can.
+
+        Warns
+        -----
+        UserWarning
+            With ``on_error="skip"``, naming the files that were skipped.
         """
         self._validate_params()  # a stateless transformer may be used without fit
         size = _check_size(self.size)
         paths = _check_paths(X)
+        read = _decode if self.on_error == "raise" else _decode_or_error
         # Threads, because Pillow releases the interpreter lock while it decodes. A generator,
         # because a list of images and their stack would be in memory together.
         decoded = joblib.Parallel(n_jobs=self.n_jobs, prefer="threads", return_as="generator")(
-            joblib.delayed(_decode)(path, size, self.mode, self.dtype) for path in paths
+            joblib.delayed(read)(path, size, self.mode, self.dtype) for path in paths
         )
-        first = next(decoded)
-        images = np.empty((len(paths), *first.shape), dtype=self.dtype)
-        images[0] = first
-        for i, image in enumerate(decoded, start=1):
-            if image.shape != first.shape:
+        errors: dict[int, Exception] = {}
+        images: NDArray[Any] | None = None
+        for i, image in enumerate(decoded):
+            if isinstance(image, Exception):
+                errors[i] = image
+                continue
+            if images is None:
+                first, images = i, np.zeros((len(paths), *image.shape), dtype=self.dtype)
+            if image.shape != images.shape[1:]:
                 with warnings.catch_warnings():  # joblib warns of the reads that this cancels
                     warnings.simplefilter("ignore", UserWarning)
                     decoded.close()
                 raise ValueError(
-                    f"The images differ in size: {paths[0]} has (height, width) "
-                    f"{first.shape[:2]}, {paths[i]} has {image.shape[:2]}. Set size=(height, "
+                    f"The images differ in size: {paths[first]} has (height, width) "
+                    f"{images.shape[1:3]}, {paths[i]} has {image.shape[:2]}. Set size=(height, "
                     "width) to bring all of them to one size."
                 )
             images[i] = image
+        if images is None:
+            raise errors[0]
+        if self.on_error == "skip":
+            self.unreadable_ = {i: str(error) for i, error in errors.items()}
+        if errors:
+            warnings.warn(
+                f"{len(errors)} of {len(paths)} files cannot be read, and what is said of them "
+                f"means nothing: {' '.join(map(str, errors.values()))}",
+                UserWarning,
+                stacklevel=2,
+            )
         return images
 
     def __sklearn_tags__(self) -> Tags:
@@ -358,11 +493,16 @@ def _decode(
         with pil.open(path) as file:
             file_format = file.format
             image = pil_ops.exif_transpose(file)  # this decodes, so all of the file is read
+            if not image.mode.startswith(("I", "F")):
+                image = image.convert("L" if mode == "gray" else "RGB")
     except FileNotFoundError as error:
         raise FileNotFoundError(f"There is no image file {os.fspath(path)!r}.") from error
     except MemoryError:
         raise
     except Exception as error:  # damaged files raise nearly anything in Pillow's decoders
+        if isinstance(error, OSError) and error.errno is not None:  # of the system, not of Pillow
+            what = f"Cannot read {os.fspath(path)!r}: {error.strerror}"
+            raise type(error)(error.errno, what) from error
         raise OSError(
             f"Cannot read {os.fspath(path)!r} as an image; it is damaged or of an unknown format "
             f"({type(error).__name__}: {error})."
@@ -378,7 +518,6 @@ def _decode(
     if deep:
         bands = [pil.fromarray(np.asarray(image).astype(np.float32))]
     else:
-        image = image.convert("L" if mode == "gray" else "RGB")
         # Averages rounded to 8 bits are all that uint8 needs, and several times faster.
         bands = [image] if dtype == "uint8" else [band.convert("F") for band in image.split()]
     if size is not None:
@@ -393,6 +532,13 @@ def _decode(
     if deep and mode == "color":
         pixels = np.repeat(pixels[..., np.newaxis], 3, axis=-1)
     return pixels.astype(dtype, copy=False)
+
+
+def _decode_or_error(*arguments: Any) -> NDArray[Any] | Exception:
+    try:
+        return _decode(*arguments)
+    except (OSError, ValueError) as error:
+        return error
 
 
 def _check_size(size: object) -> tuple[int, int] | None:

@@ -12,6 +12,8 @@ from scipy.special import entr
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_array, validate_data
 
+from sklearn_ncae.images import check_values, without_mask
+
 Floats = NDArray[np.float64]
 Tail = Literal["upper", "both"]
 
@@ -297,10 +299,11 @@ class ResidualStatistics(TransformerMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If X has fewer than two dimensions, is empty, or has nan or infinite values.
+            If X has fewer than two dimensions, is empty, or has values that are nan, infinite,
+            masked or larger than 1e100.
         """
         names = check_statistic_names(self.statistics)
-        X = self._check(X, reset=False)
+        X = check_values(self._check(X, reset=False), "ResidualStatistics")
         residuals = X.reshape(len(X), -1)
         statistics = np.empty((len(X), len(names)))
         step = max(1, _BLOCK_VALUES // residuals.shape[1])
@@ -326,6 +329,7 @@ class ResidualStatistics(TransformerMixin, BaseEstimator):
         return np.asarray(check_statistic_names(self.statistics), dtype=object)
 
     def _check(self, X: Any, reset: bool) -> NDArray[Any]:
+        X = without_mask(X, "ResidualStatistics")
         X = X if hasattr(X, "ndim") else np.asarray(X)
         # A residual of any size can be described: only tables have a number of features to keep.
         if X.ndim == 2:
