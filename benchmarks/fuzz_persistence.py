@@ -19,6 +19,7 @@ import warnings
 import zipfile
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -251,38 +252,77 @@ def model_files(images: Any, folder: Path) -> list[bytes]:
     return files
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--files", type=int, default=2000)
-    parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args()
+@dataclass
+class Result:
+    """How the damaged files were answered.
+
+    Attributes
+    ----------
+    counts : Counter
+        By the name of the damage and the answer.
+    slowest : float
+        Seconds that the slowest file took.
+    grown : float
+        Megabytes that the peak of memory grew by.
+    """
+
+    counts: Counter[tuple[str, str]]
+    slowest: float
+    grown: float
+
+    def of(self, answer: str) -> int:
+        """Count the files with an answer."""
+        return sum(n for (_, kind), n in self.counts.items() if kind == answer)
+
+
+def fuzz(n_files: int, first_seed: int = 0) -> Result:
+    """Damage files and load them.
+
+    Raises
+    ------
+    BaseException
+        What a file raised that was neither refused nor loaded.
+    """
     images = np.random.RandomState(0).randint(0, 256, (30, 16, 16), dtype=np.uint8)
-    counts: Counter[tuple[str, str]] = Counter()
-    slowest = 0.0
+    result = Result(Counter(), 0.0, 0.0)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "damaged.ncae"
         originals = model_files(images, Path(folder))
         for original in originals:
             path.write_bytes(original)
             answer(path, images)
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        for seed in range(options.seed, options.seed + options.files):
-            name, damaged = damage(originals[seed % len(originals)], seed)
+        before = peak_megabytes()
+        for seed in range(first_seed, first_seed + n_files):
+            name, damaged = damage(originals[seed // len(MUTATIONS) % len(originals)], seed)
             path.write_bytes(damaged)
             start = time.perf_counter()
             try:
-                counts[name, answer(path, images[:2])] += 1
+                result.counts[name, answer(path, images[:2])] += 1
             except BaseException:
                 print(f"The file of seed {seed} ({name}) was neither refused nor loaded:")
                 raise
-            slowest = max(slowest, time.perf_counter() - start)
-        grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+            result.slowest = max(result.slowest, time.perf_counter() - start)
+        result.grown = peak_megabytes() - before
+    return result
+
+
+def peak_megabytes() -> float:
+    """Return the most memory this process has taken so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--files", type=int, default=2000)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    result = fuzz(options.files, options.seed)
     print(f"{'damage':20} {'refused':>8} {'loaded':>8}")
     for name in dict.fromkeys(mutation.__name__ for mutation in MUTATIONS):
-        print(f"{name:20} {counts[name, 'refused']:8} {counts[name, 'loaded']:8}")
-    refused = sum(n for (_, kind), n in counts.items() if kind == "refused")
-    print(f"{'all':20} {refused:8} {options.files - refused:8}")
-    print(f"No other answer. Slowest file {slowest:.2f} s, memory grew by {grown / 1024:.0f} MB.")
+        refused, loaded = result.counts[name, "refused"], result.counts[name, "loaded"]
+        print(f"{name:20} {refused:8} {loaded:8}")
+    print(f"{'all':20} {result.of('refused'):8} {result.of('loaded'):8}")
+    print(f"No other answer. Slowest file {result.slowest:.2f} s, peak +{result.grown:.0f} MB.")
 
 
 if __name__ == "__main__":

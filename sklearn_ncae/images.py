@@ -216,6 +216,8 @@ def _stack(X: Any, name: str) -> Any:
                 f"{name} takes images of one size, got shapes {shapes[0]} and {shapes[-1]}. "
                 "Resize them, for example with ImageLoader(size=...)."
             ) from error
+    if isinstance(X, np.ndarray) and X.ndim == 0 and X.dtype == object:
+        raise TypeError(f"{name} takes an array of images, got a {type(X.item()).__name__}.")
     if isinstance(X, np.ndarray) and X.dtype.kind in "OUS" and X.ndim == 1 and len(X) > 0:
         what = "file paths" if isinstance(X[0], str | os.PathLike) else f"{type(X[0]).__name__}s"
         raise TypeError(

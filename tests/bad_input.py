@@ -27,6 +27,14 @@ from sklearn_ncae.near_duplicates import near_duplicate_groups
 # What a tool may raise; some take paths as well, and would look for the file.
 ANSWERS = (TypeError, ValueError, FileNotFoundError)
 
+# The tools that are given made-up arrays as well.
+GENERATED = [
+    "NCAEDetector.score_samples",
+    "ResidualDetector.score_samples",
+    "ResidualStatistics.transform",
+    "pixel_roc_auc_score (maps)",
+]
+
 # Images of several sizes are what it is made for.
 ANSWERED_WITHOUT_REFERENCE = {("near_duplicate_groups", "mixed sizes")}
 
@@ -257,6 +265,21 @@ class Tools:
     X : ndarray
         Images that the estimators are fitted to.
     """
+
+    NAMES = (
+        "NCAEReconstructor.fit",
+        "NCAEDetector.score_samples",
+        "NCAEDetector.residual",
+        "NCAEReconstructor.predict",
+        "ResidualDetector.fit",
+        "ResidualDetector.score_samples",
+        "ResidualStatistics.transform",
+        "MeanBrightnessDetector.score_samples",
+        "draw_defects",
+        "near_duplicate_groups",
+        "pixel_roc_auc_score (maps)",
+        "aupro_score (maps)",
+    )
 
     def __init__(self, X: np.ndarray) -> None:
         self._network = NCAEReconstructor(

@@ -5,7 +5,6 @@ import json
 import os
 import subprocess
 import sys
-import threading
 import zipfile
 from pathlib import Path
 
@@ -403,26 +402,3 @@ def test_reads_the_files_of_older_versions():
         # Another version of a dependency may sum in another order.
         np.testing.assert_allclose(detector.score_samples(X), expected["scores"], rtol=1e-4)
         np.testing.assert_array_equal(detector.predict(X), expected["labels"])
-
-
-def test_scoring_from_threads_equals_serial(saved, labelled_images):
-    X, _ = labelled_images
-    detector = persistence.load(saved)
-    parts = [X[i : i + n] for n in (1, 3, 7) for i in range(0, 40, 5)]
-    expected = [persistence.load(saved).score_samples(part) for part in parts]
-    found = [[None] * len(parts) for _ in range(8)]
-    start = threading.Barrier(8)
-
-    def score(mine):
-        start.wait()
-        for i in np.random.default_rng(id(mine)).permutation(len(parts)):
-            mine[i] = detector.score_samples(parts[i])
-
-    threads = [threading.Thread(target=score, args=(mine,)) for mine in found]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    for mine in found:
-        for one, other in zip(mine, expected, strict=True):
-            np.testing.assert_array_equal(one, other)
