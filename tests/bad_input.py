@@ -269,7 +269,6 @@ class Tools:
     NAMES = (
         "NCAEReconstructor.fit",
         "NCAEDetector.score_samples",
-        "NCAEDetector.residual",
         "NCAEReconstructor.predict",
         "ResidualDetector.fit",
         "ResidualDetector.score_samples",
@@ -286,14 +285,17 @@ class Tools:
             filters=(2,), training="reconstruct", epochs=1, batch_size=100, random_state=0
         )
         detector = NCAEDetector(
-            filters=(2,), statistic=["defect_peak", "mse"], contamination=0.2, epochs=1
+            filters=(2,),
+            statistic=["defect_peak", "mse"],
+            contamination=0.2,
+            epochs=1,
+            random_state=0,
         ).fit(X)
         truth = np.zeros(X.shape, bool)
         truth[:, 2:5, 3:9] = True
         self.by_name: dict[str, Callable[[Any], Any]] = {
             "NCAEReconstructor.fit": self._fit_network,
             "NCAEDetector.score_samples": detector.score_samples,
-            "NCAEDetector.residual": detector.residual,
             "NCAEReconstructor.predict": detector.reconstructor_.predict,
             "ResidualDetector.fit": self._fit_pca,
             "ResidualDetector.score_samples": self._pca().fit(X).score_samples,
