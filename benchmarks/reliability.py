@@ -75,8 +75,8 @@ which stops where something breaks.
 | bad image files, see [bad input](bad_input.md) | {n_files} | {n_files_refused} refused by name, \
 {n_files_read} read exactly |
 | damaged model files | {n_fuzzed} | {n_fuzz_refused} refused with `ModelFileError`, \
-{n_fuzz_loaded} loaded (what was changed was a date, an order or a number); no other error; slowest \
-{slowest:.1f} s, peak of memory +{fuzz_grown:.0f} MB |
+{n_fuzz_loaded} loaded (what was changed was a date, an order or a number); no other error; \
+slowest {slowest:.1f} s, peak of memory +{fuzz_grown:.0f} MB |
 | scoring from {n_threads} threads at once | {n_threaded} calls | all bitwise equal to one thread |
 | scoring again and again | {n_calls} calls | peak of memory +{grown:.0f} MB after the first tenth |
 

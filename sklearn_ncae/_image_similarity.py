@@ -20,8 +20,8 @@ import numpy as np
 from joblib import Parallel, delayed
 from numpy.typing import NDArray
 
+from sklearn_ncae._image_arrays import without_mask
 from sklearn_ncae._optional import import_extra
-from sklearn_ncae.images import without_mask
 
 _SIDE = 128  # pixels of the square thumbnail everything is measured on
 _ANGLES = 128

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
-from sklearn_ncae.images import without_mask
+from sklearn_ncae._image_arrays import without_mask
 
 
 def pixel_roc_auc_score(

@@ -26,7 +26,14 @@ _MODULES = {
 }
 
 # Parameters that only training reads: where JSON cannot hold them, a model is saved without.
-_FOR_TRAINING = {"callbacks", "draw_defects", "loss", "optimizer", "random_state"}
+_FOR_TRAINING = {
+    "callbacks",
+    "checkpoint_path",
+    "draw_defects",
+    "loss",
+    "optimizer",
+    "random_state",
+}
 
 # More levels would halve an image of any size to nothing.
 _MAX_LEVELS = 16
@@ -95,6 +102,7 @@ def _is_network(value: Any) -> bool:
         and 0 < len(value["filters"]) <= _MAX_LEVELS
         and all(map(_is_count, value["filters"]))
         and _is_count(value.get("bottleneck_size"))
+        and {"bottleneck", "training"} <= value.keys()
     )
 
 
@@ -213,7 +221,8 @@ def _fewest_weights(
     image_shape: tuple[int, int, int],
     filters: tuple[int, ...],
     bottleneck_size: int,
-    bottleneck: str = "spatial",
+    bottleneck: str,
+    training: str,
     **others: Any,
 ) -> int:
     """Fewest weights that any such network has.
@@ -223,6 +232,8 @@ def _fewest_weights(
     """
     channels = [image_shape[2], *filters]
     n_weights = sum(8 * channels[i] * channels[i + 1] for i in range(len(filters)))
+    if training == "repair":
+        return n_weights  # there is no code
     code = filters[-1]
     if bottleneck == "dense":
         code *= math.prod(-(-side // 2 ** len(filters)) for side in image_shape[:2])

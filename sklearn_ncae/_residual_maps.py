@@ -131,7 +131,7 @@ class ResidualMapDisplay:
         if limit is not None and not limit > 0:
             raise ValueError(f"limit must be positive, got {limit!r}; pass None to choose it.")
 
-        residuals = _strongest_channel(
+        residuals = strongest_channel(
             np.asarray(self.images, np.float32) - np.asarray(self.reconstructions, np.float32)
         )
         if limit is None:
@@ -397,14 +397,14 @@ class ResidualMapDisplay:
         return "\n".join(lines)
 
 
-def part_with(estimator: Any, method: str, X: Any) -> tuple[Any, Any]:
-    """Look inside pipelines and meta-estimators for the fitted part that has `method`.
+def part_with(estimator: Any, name: str, X: Any = None) -> tuple[Any, Any]:
+    """Look inside pipelines and meta-estimators for the fitted part that has a method or attribute.
 
-    Returns the part and `X` as that part takes it, or ``(None, X)`` where there is none.
+    Returns the part and `X`, if given, as that part takes it; ``(None, X)`` where there is none.
     """
-    while not hasattr(estimator, method):
+    while not hasattr(estimator, name):
         if isinstance(estimator, Pipeline):
-            if len(estimator) > 1:
+            if len(estimator) > 1 and X is not None:
                 X = estimator[:-1].transform(X)
             estimator = estimator[-1]
         elif hasattr(estimator, "best_estimator_"):
@@ -425,7 +425,7 @@ def _check_row_count(n_rows: int) -> None:
         )
 
 
-def _strongest_channel(residuals: NDArray[np.float32]) -> NDArray[np.float32]:
+def strongest_channel(residuals: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return (n, h, w): per pixel the signed residual of the channel where it is largest.
 
     A mean over channels would hide a change of hue, whose signs cancel.

@@ -11,8 +11,11 @@ from numbers import Real
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import get_scorer
+from sklearn.utils import assert_all_finite, check_consistent_length, column_or_1d
+
+from sklearn_ncae._labels import check_detection_labels
 
 DEFAULT_RATE = 0.05
 
@@ -47,6 +50,55 @@ def cost_metric(costs: Mapping[str, float]) -> Metric:
         return -float(cost + (1 - share) * costs["false_alarm"] * false_alarms)
 
     return negative_cost
+
+
+def cost_offset(y: ArrayLike, scores: ArrayLike, costs: Mapping[str, float]) -> tuple[float, float]:
+    """Offset with the lowest mean cost on labelled images.
+
+    Parameters
+    ----------
+    y : array-like of shape (n,)
+        +1 for good and -1 for a defect; both are needed.
+    scores : array-like of shape (n,)
+        Scores of these images, lower is more abnormal.
+    costs : mapping
+        ``"missed_defect"`` and ``"false_alarm"``, and optionally ``"defect_rate"``, the share of
+        defects in production; without it, that of `y`.
+
+    Returns
+    -------
+    offset : float
+        Midway between two scores, or just beyond all of them. Of equally cheap offsets it is the
+        lowest, the one with the fewest alarms.
+    cost : float
+        Mean cost per image at this offset. It was chosen on these images, so on others it is
+        usually somewhat higher.
+
+    Raises
+    ------
+    ValueError
+        If labels follow another convention, a class is missing, `costs` lacks a key or has a
+        value out of range, or a score is not finite.
+
+    See Also
+    --------
+    TunedThresholdDetector : The same with cross-validation.
+
+    Examples
+    --------
+    >>> from sklearn_ncae.model_selection import cost_offset
+    >>> cost_offset([1, 1, -1, -1], [3, 2, 1, 0], {"missed_defect": 500, "false_alarm": 20})
+    (1.5, 0.0)
+    """
+    check_costs(costs)
+    labels = check_detection_labels(y)
+    values = column_or_1d(scores, dtype=np.float64)
+    check_consistent_length(labels, values)
+    assert_all_finite(values, input_name="scores")
+    candidates = candidate_thresholds(values, labels, limit=len(values) + 2)
+    mean_costs = -mean_over_folds(cost_metric(costs), [labels], [values], candidates)
+    best = int(np.argmin(mean_costs))
+    return float(candidates[best]), abs(float(mean_costs[best]))  # not -0.0
 
 
 def scorer_metric(scoring: Any) -> Metric:

@@ -9,10 +9,17 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, OutlierMixin, _fit_context
 from sklearn.decomposition import PCA
+from sklearn.ensemble import IsolationForest
+from sklearn.neighbors import LocalOutlierFactor
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+from sklearn.svm import OneClassSVM
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from sklearn_ncae.images import check_values, read_image, without_mask
+from sklearn_ncae._image_arrays import check_values, without_mask
+from sklearn_ncae.detector import ResidualDetector
+from sklearn_ncae.images import read_image
 
 
 class MeanBrightnessDetector(OutlierMixin, BaseEstimator):
@@ -206,6 +213,61 @@ class PCAReconstructor(BaseEstimator):
         images = np.asarray(X)
         codes = self.pca_.transform(images.reshape(len(images), -1))
         return self.pca_.inverse_transform(codes).reshape(images.shape)
+
+
+def usual_detectors(
+    *, n_components: int = 64, false_alarm_rate: float = 0.05, random_state: Any = None
+) -> dict[str, Any]:
+    """Return the detectors that are commonly tried on pixels, unfitted, by name.
+
+    Parameters
+    ----------
+    n_components : int, default=64
+        Number of principal components, at most the number of training images and of pixels.
+    false_alarm_rate : float in (0, 0.5], default=0.05
+        Share of good images that each is to take for defects.
+    random_state : int, RandomState instance or None, default=None
+        Of those that draw random numbers.
+
+    Returns
+    -------
+    dict of str to estimator
+        For stacks of 8-bit images: IsolationForest, OneClassSVM and LocalOutlierFactor (the latter
+        two on principal components), and the residual of a reconstruction from principal
+        components.
+
+    Examples
+    --------
+    >>> from sklearn_ncae.baselines import usual_detectors
+    >>> for name in usual_detectors():
+    ...     print(name)
+    IsolationForest
+    PCA + OneClassSVM
+    PCA + LocalOutlierFactor
+    PCA reconstruction
+    """
+    rows = FunctionTransformer(_rows_of)
+    pca = PCA(n_components, random_state=random_state)
+    rate = false_alarm_rate
+    return {
+        "IsolationForest": make_pipeline(
+            rows, IsolationForest(contamination=rate, random_state=random_state)
+        ),
+        "PCA + OneClassSVM": make_pipeline(rows, pca, OneClassSVM(nu=rate)),
+        "PCA + LocalOutlierFactor": make_pipeline(
+            rows, pca, LocalOutlierFactor(novelty=True, contamination=rate)
+        ),
+        "PCA reconstruction": ResidualDetector(
+            PCAReconstructor(n_components, random_state=random_state),
+            false_alarm_rate=rate,
+            random_state=random_state,
+        ),
+    }
+
+
+def _rows_of(images: NDArray[Any]) -> NDArray[Any]:
+    """Return 8-bit images as rows of numbers from 0 to 1."""
+    return images.reshape(len(images), -1).astype(np.float32) / 255
 
 
 def _holds_paths(X: Any) -> bool:

@@ -109,6 +109,38 @@ def conformal_p_values(calibration_scores: ArrayLike, scores: ArrayLike) -> NDAr
     return np.asarray((1 + below) / (len(ordered) + 1), dtype=np.float64)
 
 
+def promised_rate(calibration_scores: ArrayLike, offset: float) -> float:
+    """False-alarm rate that an offset chosen in any other way can promise.
+
+    Parameters
+    ----------
+    calibration_scores : array-like of shape (n,)
+        Scores of held-out good images, lower is more abnormal.
+    offset : float
+        Images that score strictly below it are abnormal. It must not depend on these scores.
+
+    Returns
+    -------
+    rate : float
+        ``(1 + number of calibration scores < offset) / (n + 1)``, in (0, 1]: the bound that
+        :func:`conformal_offset` gives for its offsets.
+
+    Raises
+    ------
+    ValueError
+        If there is no calibration score, or one is not finite.
+
+    Examples
+    --------
+    >>> from sklearn_ncae.calibration import promised_rate
+    >>> promised_rate(range(99), offset=4.0)
+    0.05
+    """
+    ordered = np.sort(_check_scores(calibration_scores))
+    below = int(np.searchsorted(ordered, offset, side="left"))
+    return (1 + below) / (len(ordered) + 1)
+
+
 def _check_scores(scores: ArrayLike, allow_empty: bool = False) -> NDArray[np.float64]:
     checked = np.asarray(scores, dtype=np.float64)
     if checked.ndim != 1 or (checked.size == 0 and not allow_empty):

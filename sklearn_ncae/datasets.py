@@ -15,7 +15,7 @@ from sklearn_ncae._optional import import_extra
 from sklearn_ncae.images import ImageLoader
 
 _DEFECT_KINDS = ("blow_hole", "scratch", "burr")
-_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm"}
+IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm"}
 _SPLITS = ("train", "test", "val", "validation")
 _GOOD_NAMES = ("good", "ok", "ok_front", "normal")
 
@@ -358,7 +358,9 @@ def load_image_folder(
     found: list[tuple[Path, str, str]] = []
     for path in sorted(root.rglob("*"), key=lambda path: path.relative_to(root).as_posix()):
         inside = path.relative_to(root).parts
-        if path.suffix.lower() not in _SUFFIXES or any(part.startswith(".") for part in inside):
+        if path.suffix.lower() not in IMAGE_SUFFIXES or any(
+            part.startswith(".") for part in inside
+        ):
             continue
         folders = inside[:-1]
         split = folders[0].lower() if folders and folders[0].lower() in _SPLITS else ""
@@ -368,7 +370,7 @@ def load_image_folder(
     if not found:
         raise ValueError(
             f"No images in subfolders of {str(root)!r}. Expected are files "
-            f"({', '.join(sorted(_SUFFIXES))}) in folders such as good/ and defect/, or "
+            f"({', '.join(sorted(IMAGE_SUFFIXES))}) in folders such as good/ and defect/, or "
             "train/good, test/good and test/defect."
         )
 

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import gaussian_filter, uniform_filter
 from sklearn.utils import check_random_state
 
-from sklearn_ncae.images import without_mask
+from sklearn_ncae._image_arrays import without_mask
 
 Floats = NDArray[np.float32]
 # How deep each pixel of a box lies inside a shape, in pixels and negative outside, with the row
@@ -95,6 +95,37 @@ def _scratch(height: int, width: int, random_state: RandomState) -> Shape:
     return _line(height, width, random_state, bends=0.0)
 
 
+def _polygon(height: int, width: int, random_state: RandomState) -> Shape:
+    """Draw a large area between two to four straight lines, which may reach the borders."""
+    row, column = random_state.uniform(0, height - 1), random_state.uniform(0, width - 1)
+    rows = np.arange(height, dtype=np.float32)[:, np.newaxis] - row
+    columns = np.arange(width, dtype=np.float32) - column
+    depth = np.full((height, width), np.inf, np.float32)
+    for _ in range(random_state.randint(2, 5)):
+        angle = random_state.uniform(0, 2 * np.pi)
+        distance = random_state.uniform(0.01, 0.35) * min(height, width)
+        line = distance - np.sin(angle) * rows - np.cos(angle) * columns
+        np.minimum(depth, line, out=depth)
+    return 0, 0, depth
+
+
+def _bar(height: int, width: int, random_state: RandomState) -> Shape:
+    """Draw a rectangle along the axes, half of the time as thin as a line."""
+    sides = np.array([height, width])
+    half = np.exp(random_state.uniform(np.log(0.75), np.log(sides / 3)))
+    if random_state.random_sample() < 0.5:
+        thin = random_state.randint(2)
+        half[thin] = random_state.uniform(0.5, 1.5)
+        half[1 - thin] = random_state.uniform(0.1, 0.6) * sides[1 - thin]
+    centre = random_state.uniform(0, sides - 1)
+    top, left = np.maximum(0, centre - half - 2).astype(int)
+    bottom, right = np.minimum(sides, centre + half + 3).astype(int)
+    rows = np.abs(np.arange(top, bottom, dtype=np.float32) - np.float32(centre[0]))
+    columns = np.abs(np.arange(left, right, dtype=np.float32) - np.float32(centre[1]))
+    depth = np.minimum(half[0] - rows[:, np.newaxis], half[1] - columns)
+    return int(top), int(left), depth.astype(np.float32)
+
+
 def _color_shift(n_channels: int, random_state: RandomState) -> Floats:
     """Draw a shift of 0.3 to 2.5 in its largest channel, half of the time of gray."""
     size = random_state.uniform(0.3, 2.5)
@@ -141,18 +172,31 @@ def _smooth(
     return uniform_filter(images[index][box], size=(size, size, 1))
 
 
+def _contrast(
+    images: Floats, index: int, box: Box, scale: np.float32, random_state: RandomState
+) -> Floats:
+    """Weaken or strengthen the contrast, around another brightness."""
+    content = images[index][box]
+    mean = content.mean(axis=(0, 1))
+    strength = np.float32(random_state.uniform(0.2, 1.6))
+    return mean + strength * (content - mean) + scale * _color_shift(len(mean), random_state)
+
+
 # One of each is drawn per defect. An entry that stands there twice is drawn twice as often.
 _SHAPES: tuple[Callable[[int, int, RandomState], Shape], ...] = (
     *(_ellipse, _ellipse),
     _blob,
-    _crack,
+    *(_crack, _crack),
     _scratch,
+    _bar,
+    _polygon,
 )
 _FILLS: tuple[Callable[[Floats, int, Box, np.float32, RandomState], Floats], ...] = (
     *(_shift, _shift, _shift),
     *(_paste, _paste),
     _constant,
     _smooth,
+    _contrast,
 )
 
 
@@ -165,9 +209,10 @@ def draw_defects(
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Draw random defects into a batch of images of good parts.
 
-    Most images get a few shapes: ellipses, irregular blobs, cracks or straight scratches, with
-    hard or soft edges. Each is filled with a shift of brightness or colour, a piece of some image
-    of the batch, one colour with noise, or the image's own texture smoothed out.
+    Most images get a few shapes: ellipses, irregular blobs, cracks, straight scratches, bars, or
+    large areas between straight lines, with hard or soft edges. Each is filled with a shift of
+    brightness or colour, a piece of some image of the batch, one colour with noise, or the
+    image's own texture smoothed out or with another contrast.
 
     Any function that takes `images` and `random_state`, and returns images and masks as this one
     does, can stand in for it where the defects of a product are known better.

@@ -1,5 +1,6 @@
 """The outlier detectors: residual statistics of any reconstructor, and of the NCAE."""
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from copy import copy
 from numbers import Real
@@ -13,6 +14,7 @@ from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
+from sklearn_ncae._all_or_nothing import all_or_nothing
 from sklearn_ncae.calibration import conformal_offset, conformal_p_values
 from sklearn_ncae.images import check_image_stack
 from sklearn_ncae.reconstructor import NCAEReconstructor
@@ -70,6 +72,7 @@ class _ResidualDetectorBase(OutlierMixin, BaseEstimator):
         raise NotImplementedError
 
     @_fit_context(prefer_skip_nested_validation=True)
+    @all_or_nothing
     def fit(self, X: ArrayLike, y: Any = None) -> Self:
         """Learn what good parts look like.
 
@@ -438,14 +441,14 @@ class NCAEDetector(_ResidualDetectorBase):
         halves the height and width.
     bottleneck : {"spatial", "dense"}, default="spatial"
         Whether the code is a small image with `bottleneck_size` channels, or a vector of
-        `bottleneck_size` values.
+        `bottleneck_size` values. The network that repairs has no code.
     bottleneck_size : int, default=8
         Size of the code.
     convolution : {"neighbor", "standard"}, default="neighbor"
         ``"standard"`` builds the same network of ordinary convolutions, for comparison.
     loss, optimizer, learning_rate, epochs, batch_size, callbacks
         Training of the network, see :class:`~sklearn_ncae.NCAEReconstructor`.
-    early_stopping, validation_fraction, n_iter_no_change, warm_start
+    early_stopping, validation_fraction, n_iter_no_change, warm_start, checkpoint_path
         Training of the network, see :class:`~sklearn_ncae.NCAEReconstructor`.
     image_shape : tuple of int, default=None
         Height, width and, optionally, channels of the images where X has flat rows. Without it a
@@ -523,6 +526,7 @@ class NCAEDetector(_ResidualDetectorBase):
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 5,
         warm_start: bool = False,
+        checkpoint_path: str | os.PathLike[str] | None = None,
         image_shape: Sequence[int] | None = None,
         statistic: str | Sequence[str] = "auto",
         contamination: str | float = "auto",
@@ -547,6 +551,7 @@ class NCAEDetector(_ResidualDetectorBase):
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
         self.warm_start = warm_start
+        self.checkpoint_path = checkpoint_path
         self.image_shape = image_shape
         self.statistic = statistic
         self.contamination = contamination

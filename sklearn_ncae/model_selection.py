@@ -34,6 +34,7 @@ from sklearn_ncae._threshold_search import (
     check_costs,
     check_fold_labels,
     cost_metric,
+    cost_offset,
     just_above,
     mean_over_folds,
     promised_count,
@@ -45,6 +46,7 @@ from sklearn_ncae.near_duplicates import leakage_report, near_duplicate_groups
 __all__ = [
     "OneClassSplit",
     "TunedThresholdDetector",
+    "cost_offset",
     "leakage_report",
     "near_duplicate_groups",
 ]

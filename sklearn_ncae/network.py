@@ -12,6 +12,13 @@ from sklearn_ncae.layers import NeighborConv2D
 
 # The smallest side that defects are drawn into.
 _SMALLEST_DRAWING = 8
+# How far contrast, on a logarithmic scale, and brightness are changed at random, in standard
+# deviations of the image.
+_EXPOSURE = 0.35
+# Of the running means of batch normalization: they follow within some tens of steps.
+_MOMENTUM = 0.95
+# Share of the channels that a step of the training does without, before each level outwards.
+_DROPOUT = 0.2
 
 Training = Literal["repair", "reconstruct"]
 Convolution = Literal["neighbor", "standard"]
@@ -28,14 +35,15 @@ def build_network(
     convolution: Convolution = "neighbor",
     random_state: np.random.RandomState | None = None,
 ) -> keras.Model:
-    """Build a convolutional autoencoder of neighbour convolutions.
+    """Build the network of neighbour convolutions.
 
     Every level halves the sides, rounding up, and the way back doubles them and crops what is
     too much, so that any side works.
 
-    To repair, the network has a second convolution at each level, connections that skip the
-    code (it cannot just copy its input, where that is defective), and one more output channel:
-    the logit of "here is a defect".
+    To reconstruct it is an autoencoder, with a narrow code. To repair it is a U-net: a second
+    convolution at each level, batch normalization, connections past the inner levels (it cannot
+    just copy its input, where that is defective), and one more output channel: the logit of
+    "here is a defect".
 
     Parameters
     ----------
@@ -46,7 +54,7 @@ def build_network(
     filters : sequence of int, default=(16, 32, 64)
         Number of filters of each level, from the image inwards.
     bottleneck : {"spatial", "dense"}, default="spatial"
-        Whether the code is a smaller image, or one vector.
+        Whether the code is a smaller image, or one vector. To repair, there is no code.
     bottleneck_size : int, default=8
         Channels of the spatial code, or length of the dense one.
     convolution : {"neighbor", "standard"}, default="neighbor"
@@ -63,67 +71,105 @@ def build_network(
     """
     random_state = random_state or np.random.RandomState(0)
 
-    def initializer() -> keras.initializers.Initializer:
+    def draw_seed() -> int:
         # A seed of its own for each layer: no global generator is read or changed.
-        return keras.initializers.GlorotUniform(seed=int(random_state.randint(2**31 - 1)))
+        return int(random_state.randint(2**31 - 1))
+
+    def seeded(layer: Any, *args: Any, **kwargs: Any) -> keras.layers.Layer:
+        initializer = keras.initializers.GlorotUniform(seed=draw_seed())
+        return layer(*args, kernel_initializer=initializer, **kwargs)
 
     make_convolution: Any = {
         "neighbor": NeighborConv2D,
         "standard": partial(keras.layers.Conv2D, kernel_size=3, padding="same"),
     }[convolution]
 
-    def convolve(filters: int, name: str, **kwargs: Any) -> keras.layers.Layer:
-        kwargs = {"activation": "relu", **kwargs}
-        return make_convolution(
-            filters=filters, kernel_initializer=initializer(), name=name, **kwargs
-        )
-
-    repair = training == "repair"
-    inputs = x = keras.Input(image_shape, name="image")
-    levels = []  # what each level starts from, to crop to and to skip to on the way back
-    for level, n_filters in enumerate(filters):
-        levels.append(x)
-        x = convolve(n_filters, f"encoder_{level}", strides=2)(x)
-        if repair:
-            x = convolve(n_filters, f"encoder_{level}_b")(x)
-    if bottleneck == "spatial":
-        x = keras.layers.Conv2D(bottleneck_size, 1, kernel_initializer=initializer(), name="code")(
-            x
-        )
-        x = keras.layers.Conv2D(
-            filters[-1], 1, activation="relu", kernel_initializer=initializer(), name="decode"
-        )(x)
+    inputs = keras.Input(image_shape, name="image")
+    if training == "repair":
+        outputs = _repairing(inputs, filters, make_convolution, seeded, draw_seed)
     else:
-        code_shape = x.shape[1:]
-        x = keras.layers.Flatten(name="flatten")(x)
-        x = keras.layers.Dense(bottleneck_size, kernel_initializer=initializer(), name="code")(x)
-        x = keras.layers.Dense(
-            int(np.prod(code_shape)),
-            activation="relu",
-            kernel_initializer=initializer(),
-            name="decode",
+        outputs = _reconstructing(
+            inputs, filters, make_convolution, seeded, bottleneck, bottleneck_size
+        )
+    return keras.Model(inputs, outputs, name="ncae")
+
+
+def _reconstructing(
+    inputs: Any,
+    filters: Sequence[int],
+    convolution: Any,
+    seeded: Any,
+    bottleneck: Bottleneck,
+    bottleneck_size: int,
+) -> Any:
+    """Autoencoder: neighbour convolutions inwards to the code, and outwards again."""
+    x = inputs
+    levels = []  # what each level starts from, to crop to on the way back
+    for level, width in enumerate(filters):
+        levels.append(x)
+        x = seeded(
+            convolution, filters=width, strides=2, activation="relu", name=f"encoder_{level}"
         )(x)
-        x = keras.layers.Reshape(code_shape, name="unflatten")(x)
+    if bottleneck == "spatial":
+        x = seeded(keras.layers.Conv2D, bottleneck_size, 1, name="code")(x)
+        x = seeded(keras.layers.Conv2D, filters[-1], 1, activation="relu", name="decode")(x)
+    else:
+        shape = x.shape[1:]
+        x = keras.layers.Flatten(name="flatten")(x)
+        x = seeded(keras.layers.Dense, bottleneck_size, name="code")(x)
+        x = seeded(keras.layers.Dense, int(np.prod(shape)), activation="relu", name="decode")(x)
+        x = keras.layers.Reshape(shape, name="unflatten")(x)
     for level in reversed(range(len(filters))):
         x = keras.layers.UpSampling2D(name=f"upsample_{level}")(x)
-        excess = (x.shape[1] - levels[level].shape[1], x.shape[2] - levels[level].shape[2])
-        if any(excess):
-            cropping = ((0, excess[0]), (0, excess[1]))
-            x = keras.layers.Cropping2D(cropping, name=f"crop_{level}")(x)
-        if repair:
-            x = keras.layers.Concatenate(name=f"skip_{level}")([x, levels[level]])
-        x = convolve(filters[level], f"decoder_{level}")(x)
-    if repair:
-        outputs = keras.layers.Conv2D(
-            image_shape[-1] + 1,
-            3,
-            padding="same",
-            kernel_initializer=initializer(),
-            name="reconstruction_and_defects",
-        )(x)
-    else:
-        outputs = convolve(image_shape[-1], "reconstruction", activation=None)(x)
-    return keras.Model(inputs, outputs, name="ncae")
+        x = _crop(x, levels[level], f"crop_{level}")
+        x = seeded(convolution, filters=filters[level], activation="relu", name=f"decoder_{level}")(
+            x
+        )
+    return seeded(convolution, filters=inputs.shape[-1], name="reconstruction")(x)
+
+
+def _repairing(
+    inputs: Any, filters: Sequence[int], convolution: Any, seeded: Any, draw_seed: Any
+) -> Any:
+    """U-net; what would be its widest level is one transposed convolution, for speed."""
+
+    def convolve(x: Any, layer: Any, name: str, **kwargs: Any) -> Any:
+        x = seeded(layer, use_bias=False, name=name, **kwargs)(x)
+        x = keras.layers.BatchNormalization(momentum=_MOMENTUM, name=f"{name}_normalized")(x)
+        return keras.layers.Activation("relu", name=f"{name}_relu")(x)
+
+    x = inputs
+    levels = []  # what each level starts from, to crop to and to go past to on the way back
+    for level, width in enumerate(filters):
+        levels.append(x)
+        x = convolve(x, convolution, f"encoder_{level}", filters=width, strides=2)
+        x = convolve(x, convolution, f"encoder_{level}_b", filters=width)
+    for level in reversed(range(1, len(filters))):
+        width = filters[level - 1]
+        # Whole channels at a time: what a few images have taught one of them is not relied on.
+        x = keras.layers.SpatialDropout2D(_DROPOUT, seed=draw_seed(), name=f"dropout_{level}")(x)
+        x = convolve(x, keras.layers.Conv2D, f"narrow_{level}", filters=width, kernel_size=1)
+        x = keras.layers.UpSampling2D(name=f"upsample_{level}")(x)
+        x = _crop(x, levels[level], f"crop_{level}")
+        x = keras.layers.Concatenate(name=f"skip_{level}")([x, levels[level]])
+        x = convolve(x, convolution, f"decoder_{level}", filters=width)
+    x = seeded(
+        keras.layers.Conv2DTranspose,
+        filters=inputs.shape[-1] + 1,
+        kernel_size=4,
+        strides=2,
+        padding="same",
+        name="reconstruction_and_defects",
+    )(x)
+    return _crop(x, inputs, "crop_0")
+
+
+def _crop(x: Any, like: Any, name: str) -> Any:
+    """Cut off the rows and columns that doubling the sides of a level made too many."""
+    excess = (x.shape[1] - like.shape[1], x.shape[2] - like.shape[2])
+    if not any(excess):
+        return x
+    return keras.layers.Cropping2D(((0, excess[0]), (0, excess[1])), name=name)(x)
 
 
 class PixelScale:
@@ -222,6 +268,8 @@ class TrainingBatches(keras.utils.PyDataset):
 class RepairBatches(TrainingBatches):
     """Batches of random crops with defects drawn in, whose targets are the crops and the masks.
 
+    The crops are flipped and exposed differently, at random.
+
     Parameters
     ----------
     images, rows, scale, batch_size, random_state
@@ -248,6 +296,11 @@ class RepairBatches(TrainingBatches):
             left = random_state.randint(images.shape[2] - width + 1)
             rows, columns = random_state.choice([-1, 1], 2)
             target[...] = image[top : top + height, left : left + width][::rows, ::columns]
+        # The network is to know the parts, not the exposures of these few images.
+        contrast, brightness = random_state.uniform(
+            -_EXPOSURE, _EXPOSURE, (2, len(clean), 1, 1, 1)
+        ).astype(np.float32)
+        clean = clean * np.exp(contrast) + brightness
         # Rows of a table and tiny images are widened, for a shape needs room to be drawn in.
         margins = [(0, max(0, _SMALLEST_DRAWING - side)) for side in self.crop]
         room = np.pad(clean, [(0, 0), *margins, (0, 0)], mode="edge")

@@ -1,5 +1,6 @@
 """NCAEReconstructor: builds and trains the Keras NCAE behind a scikit-learn estimator."""
 
+import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from numbers import Integral, Real
@@ -13,6 +14,7 @@ from sklearn.utils import Tags, check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
+from sklearn_ncae._all_or_nothing import all_or_nothing
 from sklearn_ncae.defects import draw_defects
 from sklearn_ncae.images import check_image_stack
 
@@ -48,7 +50,7 @@ class NCAEReconstructor(BaseEstimator):
         halves the height and width.
     bottleneck : {"spatial", "dense"}, default="spatial"
         Whether the code is a small image with `bottleneck_size` channels, or a vector of
-        `bottleneck_size` values.
+        `bottleneck_size` values. The network that repairs has no code.
     bottleneck_size : int, default=8
         Size of the code.
     convolution : {"neighbor", "standard"}, default="neighbor"
@@ -77,6 +79,10 @@ class NCAEReconstructor(BaseEstimator):
         Epochs without improvement before stopping, where `early_stopping` is set.
     warm_start : bool, default=False
         Go on from the weights of the previous `fit`. The optimizer starts anew.
+    checkpoint_path : str or path-like, default=None
+        File that the training is written to after every epoch. `fit` with the same images and
+        parameters goes on from it after a crash, to the same result bit by bit; the file is
+        deleted at the end. Not with `early_stopping`.
     image_shape : tuple of int, default=None
         Height, width and, optionally, channels of the images where X has flat rows.
     verbose : int, default=0
@@ -131,6 +137,7 @@ class NCAEReconstructor(BaseEstimator):
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
         "warm_start": ["boolean"],
+        "checkpoint_path": [str, os.PathLike, None],
         "image_shape": ["array-like", None],
         "verbose": ["verbose"],
         "random_state": ["random_state"],
@@ -155,6 +162,7 @@ class NCAEReconstructor(BaseEstimator):
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 5,
         warm_start: bool = False,
+        checkpoint_path: str | os.PathLike[str] | None = None,
         image_shape: Sequence[int] | None = None,
         verbose: int = 0,
         random_state: Any = None,
@@ -175,11 +183,13 @@ class NCAEReconstructor(BaseEstimator):
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
         self.warm_start = warm_start
+        self.checkpoint_path = checkpoint_path
         self.image_shape = image_shape
         self.verbose = verbose
         self.random_state = random_state
 
     @_fit_context(prefer_skip_nested_validation=True)
+    @all_or_nothing
     def fit(self, X: ArrayLike, y: Any = None) -> Self:
         """Train the network to reproduce images of good parts.
 
@@ -199,7 +209,7 @@ class NCAEReconstructor(BaseEstimator):
         TypeError, ValueError
             If X is not a stack of images, or too small for the network or for early stopping; if
             the loss becomes infinite or nan; if with `warm_start` the images or the network
-            differ from those of the previous fit.
+            differ from those of the previous fit, or with `checkpoint_path` those of the file.
         """
         images, _ = check_image_stack(self, X, image_shape=self.image_shape, reset=True)
         return self._fit_rows(images, np.arange(len(images)))
@@ -208,6 +218,7 @@ class NCAEReconstructor(BaseEstimator):
         """Train on some of the images, which are read batch by batch and never copied whole."""
         import keras
 
+        from sklearn_ncae._checkpoint import Checkpoint
         from sklearn_ncae.network import PixelScale, build_network
 
         self.image_shape_ = images.shape[1:]
@@ -233,6 +244,10 @@ class NCAEReconstructor(BaseEstimator):
         validation = None
         callbacks = [*(self.callbacks or []), _stop_when_not_finite()]
         if self.early_stopping:
+            if self.checkpoint_path is not None:
+                raise ValueError(
+                    "checkpoint_path does not keep what early_stopping has seen: set one of them."
+                )
             n_held_out = max(1, round(self.validation_fraction * len(rows)))
             if n_held_out >= len(rows):
                 raise ValueError(
@@ -248,26 +263,37 @@ class NCAEReconstructor(BaseEstimator):
                 )
             )
         batches = make_batches(images, rows, scale, self.batch_size, random_state)
-        if not isinstance(self.epochs, str):
-            n_epochs = self.epochs
-        elif self.training == "repair":
-            n_epochs = -(-_REPAIR_STEPS // len(batches))
-        else:
-            n_epochs = _RECONSTRUCT_EPOCHS
+        n_epochs = self._count_epochs(len(batches))
         trained.compile(
             optimizer=self._make_optimizer(n_epochs * len(batches)),
             loss=loss,
             # XLA takes longer to compile than most fits take; JAX has no other compiler.
             jit_compile=keras.backend.backend() == "jax",
         )
+        checkpoint = None
+        if self.checkpoint_path is not None:
+            trained.optimizer.build(trained.trainable_variables)
+            # Not the images themselves: to read them all would take time.
+            training = {
+                "network": network,
+                "rows": [len(images), *map(int, np.sort(rows))],
+                "range": [scale.low, scale.span],
+                "epochs": n_epochs,
+                "batch_size": self.batch_size,
+            }
+            checkpoint = Checkpoint(self.checkpoint_path, batches, training)
+            callbacks.append(checkpoint)
         epochs = trained.fit(
             batches,
             epochs=n_epochs,
+            initial_epoch=checkpoint.epoch if checkpoint else 0,
             validation_data=validation,
             callbacks=callbacks,
             verbose=int(self.verbose),
             shuffle=False,  # the batches shuffle themselves
         ).history
+        if checkpoint:
+            epochs = checkpoint.history
 
         self._network, self._scale = network, scale
         self.weights_ = trained.get_weights()
@@ -276,7 +302,16 @@ class NCAEReconstructor(BaseEstimator):
             name: [*history.get(name, []), *map(float, values)] for name, values in epochs.items()
         }
         self.n_iter_ = len(epochs["loss"])
+        if checkpoint:
+            checkpoint.delete()
         return self
+
+    def _count_epochs(self, n_batches: int) -> int:
+        if not isinstance(self.epochs, str):
+            return self.epochs
+        if self.training == "repair":
+            return -(-_REPAIR_STEPS // n_batches)
+        return _RECONSTRUCT_EPOCHS
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
         """Reconstruct images.
@@ -396,12 +431,11 @@ class NCAEReconstructor(BaseEstimator):
 
         if self.training == "reconstruct":
             return TrainingBatches, self.loss, images.shape[1:3]
-        crop = images.shape[1:3]
-        if self.bottleneck == "spatial":  # a dense code has weights for one size alone
-            stride = 2 ** len(tuple(self.filters))
-            crop = tuple(
-                side if side <= stride else min(side, _CROP) // stride * stride for side in crop
-            )
+        stride = 2 ** len(tuple(self.filters))
+        crop = tuple(
+            side if side <= stride else min(side, _CROP) // stride * stride
+            for side in images.shape[1:3]
+        )
         draw = self.draw_defects or draw_defects
         return partial(RepairBatches, draw=draw, crop=crop), RepairLoss(self.loss), crop
 

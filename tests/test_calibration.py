@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from sklearn_ncae.calibration import conformal_offset, conformal_p_values
+from sklearn_ncae.calibration import conformal_offset, conformal_p_values, promised_rate
 
 
 @pytest.mark.parametrize(("n", "rate"), [(19, 0.05), (50, 0.1), (99, 0.01), (200, 0.03)])
@@ -63,3 +63,21 @@ def test_wrong_scores():
     with pytest.raises(ValueError, match="finite"):
         conformal_p_values([1.0, np.nan], [1.0])
     assert conformal_p_values([1.0], []).shape == (0,)
+
+
+@given(
+    st.lists(st.integers(-5, 5), min_size=1, max_size=40), st.floats(0.01, 0.99, allow_nan=False)
+)
+def test_promised_rate_of_a_conformal_offset_is_its_rate(scores, rate):
+    assume(rate * (len(scores) + 1) >= 1)
+    offset, promised = conformal_offset(scores, rate)
+    # Ties with the offset are not below it: they promise more than the rank alone.
+    assert promised_rate(scores, offset) <= promised
+    distinct = np.arange(len(scores), dtype=float)
+    offset, promised = conformal_offset(distinct, rate)
+    assert promised_rate(distinct, offset) == promised
+
+
+def test_promised_rate_at_the_ends():
+    assert promised_rate([1.0, 2.0, 3.0], -np.inf) == 0.25
+    assert promised_rate([1.0, 2.0, 3.0], np.inf) == 1.0

@@ -1,3 +1,4 @@
+import pickle
 import warnings
 
 import numpy as np
@@ -5,7 +6,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 from scipy import stats
-from sklearn.base import BaseEstimator, OutlierMixin
+from sklearn.base import BaseEstimator, OutlierMixin, clone
 from sklearn.decomposition import PCA
 from sklearn.ensemble import IsolationForest
 from sklearn.model_selection import (
@@ -21,7 +22,7 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from sklearn_ncae import NCAEDetector, comparison
-from sklearn_ncae.baselines import MeanBrightnessDetector
+from sklearn_ncae.baselines import MeanBrightnessDetector, usual_detectors
 from sklearn_ncae.images import ImageLoader
 from sklearn_ncae.metrics import compare_detectors, detection_scores
 
@@ -402,3 +403,12 @@ class TestMeanBrightness:
         detector = MeanBrightnessDetector().fit(paths[:2])
         np.testing.assert_allclose(detector.score_samples(paths), [0, 0, -51 * 257])
         np.testing.assert_array_equal(detector.predict(paths), [1, 1, -1])
+
+
+def test_usual_detectors_run_on_stacks_of_8_bit_images(labelled_images):
+    images, labels = labelled_images
+    detectors = usual_detectors(n_components=4, false_alarm_rate=0.2, random_state=0)
+    for detector in detectors.values():
+        detector = pickle.loads(pickle.dumps(clone(detector).fit(images[labels == 1])))
+        assert set(detector.predict(images)) <= {1, -1}
+        assert detector.decision_function(images).shape == (48,)

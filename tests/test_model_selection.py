@@ -34,7 +34,7 @@ from sklearn.utils.estimator_checks import estimator_checks_generator, parametri
 
 from sklearn_ncae import NCAEDetector
 from sklearn_ncae.datasets import make_castings
-from sklearn_ncae.model_selection import OneClassSplit, TunedThresholdDetector
+from sklearn_ncae.model_selection import OneClassSplit, TunedThresholdDetector, cost_offset
 
 EXAMPLE = Path(__file__).parents[1] / "docs" / "examples" / "plot_threshold_search.py"
 FOREST = IsolationForest(n_estimators=10, random_state=0)
@@ -756,3 +756,38 @@ def test_the_documented_threshold_search_runs(monkeypatch, capsys):
     assert names["search"].best_estimator_.detector_.named_steps["load"]
     assert np.isfinite(names["result"]["test_score"]).all()
     assert "at least 99 are needed" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("defect_rate", [None, 0.01, 0.5])
+def test_cost_offset_is_the_cheapest_of_all(defect_rate):
+    rng = np.random.default_rng(0)
+    y = np.repeat([1, -1], [40, 10])
+    scores = np.round(rng.normal(size=50) + (y == 1), 1)
+    costs = {"missed_defect": 7, "false_alarm": 2}
+    share = 0.2
+    if defect_rate is not None:
+        costs["defect_rate"] = share = defect_rate
+
+    def cost(offset):
+        missed, alarms = np.mean(scores[y == -1] >= offset), np.mean(scores[y == 1] < offset)
+        return share * 7 * missed + (1 - share) * 2 * alarms
+
+    offset, lowest = cost_offset(y, scores, costs)
+    offsets = np.arange(-6, 6, 0.05)
+    costs_of = np.array([cost(candidate) for candidate in offsets])
+    assert lowest == pytest.approx(cost(offset)) == pytest.approx(costs_of.min())
+    cheapest = offsets[np.isclose(costs_of, lowest)][0]  # the one with the fewest alarms
+    assert np.sum(scores < offset) == np.sum(scores < cheapest)
+
+
+@pytest.mark.parametrize(
+    ("y", "scores", "message"),
+    [
+        ([1, 1], [0, 1], "no defective images"),
+        ([1, -1], [0, np.nan], "NaN"),
+        ([1, -1], [0], "incons"),
+    ],
+)
+def test_cost_offset_refuses(y, scores, message):
+    with pytest.raises(ValueError, match=message):
+        cost_offset(y, scores, {"missed_defect": 7, "false_alarm": 2})

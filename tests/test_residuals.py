@@ -80,6 +80,23 @@ def test_constant_residuals_are_defined(value):
         assert named["normalized_entropy"] == pytest.approx(1)
 
 
+@pytest.mark.parametrize("unit", [2.0**-120, 2.0**-30, 2.0**30, 2.0**110])
+def test_any_unit_in_float32(unit):
+    residuals = np.random.default_rng(0).normal(3, 20, (2, 9, 7)).astype(np.float32)
+    names = ["skewness", "kurtosis", "entropy", "mean", "std", "abs_max"]
+    expected = ResidualStatistics(names).transform(residuals)
+    actual = ResidualStatistics(names).transform(residuals * np.float32(unit))
+    np.testing.assert_array_equal(actual / [1, 1, 1, unit, unit, unit], expected)
+
+
+def test_layout_in_memory_is_irrelevant():
+    residuals = np.random.default_rng(0).normal(size=(3, 2000)).astype(np.float32)
+    np.testing.assert_array_equal(
+        ResidualStatistics().transform(np.asfortranarray(residuals)),
+        ResidualStatistics().transform(residuals),
+    )
+
+
 def test_one_pixel():
     statistics = ResidualStatistics().transform(np.array([[[3.0]], [[-2.0]]]))
     assert np.isfinite(statistics).all()

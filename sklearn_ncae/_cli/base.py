@@ -1,0 +1,178 @@
+"""What the commands share: errors in one line, exit codes, options, progress."""
+
+import errno
+import os
+import sys
+import tempfile
+import traceback
+import warnings
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+from typing import Any
+
+import click
+
+FAILED = 2
+INTERRUPTED = 130
+
+MODEL = click.Path(exists=True, dir_okay=False)
+FOLDER = click.Path(exists=True, file_okay=False)
+OUTPUT = click.Path(dir_okay=False)
+
+
+class NcaeCommand(click.Command):
+    """A command with the option `--verbose`."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.params.append(
+            click.Option(
+                ["--verbose"],
+                is_flag=True,
+                expose_value=False,
+                callback=lambda context, option, value: context.meta.update(verbose=value),
+                help="Show the traceback of an error.",
+            )
+        )
+
+
+class NcaeGroup(click.Group):
+    """Lists its commands in the order in which they are used; their errors take one line."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names in the order of definition."""
+        return list(self.commands)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; turn what it raises into a line and an exit code."""
+        try:
+            with warnings.catch_warnings():
+                # What concerns users is shown; what concerns the authors of code is not.
+                warnings.simplefilter("ignore")
+                warnings.simplefilter("default", UserWarning)
+                warnings.showwarning = _show_warning
+                return super().invoke(ctx)
+        except (click.exceptions.Exit, click.Abort, click.exceptions.NoArgsIsHelpError):
+            raise
+        except KeyboardInterrupt:
+            say("ncae: interrupted; the output was not written.")
+            ctx.exit(INTERRUPTED)
+        except Exception as error:
+            if isinstance(error, OSError) and error.errno == errno.EPIPE:
+                raise  # the reader of the output has gone; click ends quietly
+            if ctx.meta.get("verbose"):
+                traceback.print_exc()
+            say(f"ncae: {_in_one_line(error, ctx)}")
+            ctx.exit(FAILED)
+
+
+def _in_one_line(error: Exception, ctx: click.Context) -> str:
+    if isinstance(error, click.UsageError):
+        path = error.ctx.command_path if error.ctx else ctx.command_path
+        text = f"{error.format_message()} See: {path} --help"
+    elif isinstance(error, click.ClickException):
+        text = error.format_message()
+    elif isinstance(error, OSError | ValueError | TypeError | ImportError) and str(error):
+        text = str(error)  # written to be read
+    else:
+        text = f"{type(error).__name__}: {error} (--verbose shows where)"
+    return " ".join(text.split())
+
+
+def _show_warning(message: Any, *args: Any, **kwargs: Any) -> None:
+    click.echo(f"ncae: warning: {' '.join(str(message).split())}", err=True)
+
+
+class ImageSize(click.ParamType):  # type: ignore[type-arg]  # generic in newer click
+    """A side or HEIGHTxWIDTH in pixels, or "native"."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[int, int] | None:
+        """Return (height, width), or None for "native"."""
+        if not isinstance(value, str):
+            return value
+        if value == "native":
+            return None
+        try:
+            sides = [int(side) for side in value.lower().split("x")]
+        except ValueError:
+            sides = []
+        if len(sides) not in (1, 2) or min(sides) < 8:
+            self.fail(
+                f"{value!r} is no size; give a side such as 128, HEIGHTxWIDTH such as 96x160 (at "
+                "least 8 pixels), or native.",
+                param,
+                ctx,
+            )
+        return sides[0], sides[-1]
+
+
+def say(text: str) -> None:
+    """Tell the user something that is not a result: on standard error."""
+    click.echo(text, err=True)
+
+
+def start_tensorflow() -> None:
+    """Import Keras and TensorFlow, whose start-up notes are no news to users."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as notes:
+        os.dup2(notes.fileno(), 2)  # they come from C++, past sys.stderr
+        try:
+            import keras
+
+            keras.ops.zeros(1)
+        finally:
+            os.dup2(kept, 2)
+            os.close(kept)
+
+
+def load_detector(path: str) -> Any:
+    """Load a model file, or an exported ONNX file."""
+    if path.lower().endswith(".onnx"):
+        from sklearn_ncae.onnx import OnnxDetector
+
+        return OnnxDetector(path)
+    from sklearn_ncae import persistence
+
+    persistence.info(path)  # a file that is no model is refused before TensorFlow is started
+    start_tensorflow()
+    return persistence.load(path)
+
+
+def image_files(paths: Iterable[str]) -> list[str]:
+    """List image files; none at all is an error."""
+    from sklearn_ncae.file_scoring import find_image_files
+
+    paths = list(paths)
+    found = find_image_files(paths)
+    if not found:
+        raise ValueError(f"There are no image files in {', '.join(map(repr, paths))}.")
+    return found
+
+
+def progress_bar(length: int, label: str) -> AbstractContextManager[Any]:
+    """Return a bar with the time left; without a terminal only the label is printed."""
+    return click.progressbar(
+        length=length, label=label, file=sys.stderr, show_eta=True, width=30, show_pos=True
+    )
+
+
+def n_of(count: int, what: str) -> str:
+    """Return a number of things, such as "1 image" or "1,200 images"."""
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
+def jobs_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the option for the threads that read files."""
+    return click.option(
+        "-j", "--jobs", type=int, default=1, show_default=True, help="Threads that read files."
+    )(command)
+
+
+def report_unreadable(errors: Iterable[str]) -> None:
+    """Say why files are left out; the reasons name them."""
+    for error in errors:
+        say(f"ncae: left out: {error}")

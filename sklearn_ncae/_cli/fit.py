@@ -1,0 +1,162 @@
+"""``ncae fit``."""
+
+import os
+import time
+from typing import Any
+
+import click
+
+from sklearn_ncae._cli.base import (
+    OUTPUT,
+    ImageSize,
+    NcaeCommand,
+    image_files,
+    jobs_option,
+    n_of,
+    progress_bar,
+    report_unreadable,
+    say,
+    start_tensorflow,
+)
+
+
+@click.command(cls=NcaeCommand)
+@click.argument("good", nargs=-1, required=True, type=click.Path(exists=True))
+@click.option("-o", "--output", required=True, type=OUTPUT, help="Model file, such as part.ncae.")
+@click.option(
+    "--size",
+    type=ImageSize(),
+    default="128",
+    show_default=True,
+    help="Images are brought to this side, or HEIGHTxWIDTH; native keeps theirs. Larger ones show "
+    "smaller defects and take longer.",
+)
+@click.option(
+    "--color/--gray", default=False, show_default=True, help="Whether hue tells good from bad."
+)
+@click.option(
+    "--training",
+    type=click.Choice(["repair", "reconstruct"]),
+    default="repair",
+    show_default=True,
+    help="Learn to repair and to mark defects drawn in, or to reproduce good images.",
+)
+@click.option("--epochs", type=click.IntRange(1), help="Passes over the images. [default: by mode]")
+@click.option("--early-stopping", is_flag=True, help="Stop when held-out images no longer improve.")
+@click.option(
+    "--false-alarm-rate",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=0.05,
+    show_default=True,
+    help="Share of new good parts that may be called defective.",
+)
+@click.option(
+    "--checkpoint",
+    type=OUTPUT,
+    help="Keeps the state of the training in this file: after a stop the same command goes on.",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="For the same model again.")
+@jobs_option
+def fit(
+    good: tuple[str, ...],
+    output: str,
+    size: tuple[int, int] | None,
+    color: bool,
+    training: str,
+    epochs: int | None,
+    early_stopping: bool,
+    false_alarm_rate: float,
+    checkpoint: str | None,
+    seed: int,
+    jobs: int,
+) -> None:
+    r"""Learn from images of good parts.
+
+    GOOD are image files, or folders, which are searched with their subfolders. A fifth of the
+    images is held out to set the threshold: a new good part is called defective with at most the
+    given --false-alarm-rate, which takes at least 1 / rate - 1 held-out images (19 for 0.05, so 95
+    images).
+
+    \b
+    Example:
+      ncae fit good_parts -o part.ncae --size 160
+    """
+    from sklearn_ncae import ImageLoader, NCAEDetector, persistence
+    from sklearn_ncae.file_scoring import read_image_files
+
+    _refuse_defects(good)
+    loader = ImageLoader(size=size, mode="color" if color else "gray", n_jobs=jobs)
+    files, images, errors = read_image_files(loader, image_files(good))
+    report_unreadable(errors.values())
+    if images is None:
+        raise ValueError("None of the image files can be read.")
+    start_tensorflow()
+    say(f"Training on {n_of(len(files), 'image')} of {images.shape[1]} x {images.shape[2]} pixels")
+    detector = NCAEDetector(
+        training=training,
+        epochs="auto" if epochs is None else epochs,
+        early_stopping=early_stopping,
+        false_alarm_rate=false_alarm_rate,
+        checkpoint_path=checkpoint,
+        random_state=seed,
+        callbacks=[training_progress()],
+    )
+    start = time.perf_counter()
+    detector.fit(images)
+    seconds = time.perf_counter() - start
+    for trained in (detector, detector.reconstructor_):  # a model file is no place for these
+        trained.set_params(callbacks=None, checkpoint_path=None)
+    persistence.save(detector, output)
+
+    n_held_out = len(detector.calibration_scores_)
+    click.echo(
+        f"{output}: trained on {n_of(len(files) - n_held_out, 'image')} in {_duration(seconds)}, "
+        f"{n_held_out} held out for the threshold {detector.offset_:.6g}.\n"
+        f"At most {100 * detector.false_alarm_rate_:.3g} % of new good parts will be called "
+        "defective, if they are like these.\n"
+        f"Next: ncae score {output} NEW_IMAGES, or ncae report {output} NEW_IMAGES -o report.html"
+    )
+
+
+def _refuse_defects(paths: tuple[str, ...]) -> None:
+    """Raise if a folder has subfolders of good images and others: defects would be learned."""
+    from sklearn_ncae.datasets import load_image_folder
+
+    for path in filter(os.path.isdir, paths):
+        try:
+            parts = load_image_folder(path, load=False)
+        except ValueError:  # not sorted into good and others
+            continue
+        others = sorted(set(parts.kind[parts.target == -1]))
+        if others:
+            raise ValueError(
+                f"{path!r} holds good images and others, in the folders {', '.join(others)}: "
+                "training takes good ones only. Name the folder of the good images."
+            )
+
+
+def training_progress() -> Any:
+    """Return a Keras callback that shows a bar with the time left."""
+    from keras.callbacks import Callback
+
+    class Progress(Callback):
+        def on_train_begin(self, logs: Any = None) -> None:
+            length = self.params["epochs"] * self.params["steps"]
+            self.bar = progress_bar(length, "Training").__enter__()
+
+        def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+            # After a checkpoint the first epoch is not the first one.
+            self.bar.update(epoch * self.params["steps"] - self.bar.pos)
+
+        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+            self.bar.update(1)
+
+        def on_train_end(self, logs: Any = None) -> None:
+            self.bar.__exit__(None, None, None)
+
+    return Progress()
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"

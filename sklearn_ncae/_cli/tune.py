@@ -1,0 +1,140 @@
+"""``ncae tune``."""
+
+from typing import Any
+
+import click
+
+from sklearn_ncae._cli.base import (
+    MODEL,
+    OUTPUT,
+    NcaeCommand,
+    image_files,
+    jobs_option,
+    load_detector,
+    n_of,
+    progress_bar,
+    report_unreadable,
+)
+
+
+@click.command(cls=NcaeCommand)
+@click.argument("model", type=MODEL)
+@click.argument("paths", nargs=-1, type=click.Path(exists=True))
+@click.option(
+    "--false-alarm-rate",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    help="Share of good parts that may be called defective.",
+)
+@click.option("--missed-defect", type=click.FloatRange(0), help="Cost of a defect not found.")
+@click.option("--false-alarm", type=click.FloatRange(0), help="Cost of a good part flagged.")
+@click.option(
+    "--defect-rate",
+    type=click.FloatRange(0, 1),
+    help="Share of defects in production, for the costs. [default: that of the images]",
+)
+@click.option("--threshold", type=float, help="The threshold itself, such as one from a report.")
+@click.option("-o", "--output", type=OUTPUT, help="Model file to write with the new threshold.")
+@jobs_option
+def tune(
+    model: str,
+    paths: tuple[str, ...],
+    false_alarm_rate: float | None,
+    missed_defect: float | None,
+    false_alarm: float | None,
+    defect_rate: float | None,
+    threshold: float | None,
+    output: str | None,
+    jobs: int,
+) -> None:
+    r"""Find a threshold for a rate of false alarms, or for costs.
+
+    For --false-alarm-rate, PATHS are good images that the model was not trained on; without PATHS
+    those count that were held out in training. For costs, PATHS is one folder with good and
+    defective images in subfolders (good, and any other names). Without -o the threshold is only
+    printed; with -o it is saved, and so are the new good images' scores, on which p-values rest.
+
+    \b
+    Examples:
+      ncae tune part.ncae --false-alarm-rate 0.01 -o strict.ncae
+      ncae tune part.ncae labelled --missed-defect 500 --false-alarm 20 -o part.ncae
+    """
+    from sklearn_ncae.calibration import promised_rate
+
+    by_cost = missed_defect is not None or false_alarm is not None
+    if (false_alarm_rate is not None) + by_cost + (threshold is not None) != 1:
+        raise click.UsageError(
+            "Give one aim: --false-alarm-rate, or --missed-defect with --false-alarm, or "
+            "--threshold."
+        )
+    if model.lower().endswith(".onnx"):
+        raise click.UsageError("An .onnx file cannot be tuned: tune the .ncae file and export it.")
+    detector = load_detector(model)
+    before = detector.offset_
+    if threshold is not None:
+        detector.offset_ = threshold
+    elif false_alarm_rate is not None:
+        _for_rate(detector, false_alarm_rate, paths, jobs)
+    else:
+        if missed_defect is None or false_alarm is None or len(paths) != 1:
+            raise click.UsageError(
+                "Costs need --missed-defect, --false-alarm and one folder of labelled images."
+            )
+        costs = {"missed_defect": missed_defect, "false_alarm": false_alarm}
+        if defect_rate is not None:
+            costs["defect_rate"] = defect_rate
+        _for_costs(detector, costs, paths[0], jobs)
+    click.echo(f"threshold {detector.offset_!r} (was {before!r})")
+    if hasattr(detector, "calibration_scores_"):
+        detector.false_alarm_rate_ = promised_rate(detector.calibration_scores_, detector.offset_)
+        click.echo(
+            f"At most {100 * detector.false_alarm_rate_:.3g} % of new good parts will be called "
+            f"defective, judged by {n_of(len(detector.calibration_scores_), 'good image')}."
+        )
+    if output is not None:
+        from sklearn_ncae import persistence
+
+        persistence.save(detector, output)
+        click.echo(f"Saved as {output}.")
+
+
+def _for_rate(detector: Any, rate: float, paths: tuple[str, ...], jobs: int) -> None:
+    from sklearn_ncae.calibration import conformal_offset
+
+    if paths:
+        scores, _ = _scores(detector, image_files(paths), jobs)
+        detector.calibration_scores_ = scores
+    elif not hasattr(detector, "calibration_scores_"):
+        raise click.UsageError(
+            "This model held out no images in training (contamination is a number): give good "
+            "images that it was not trained on."
+        )
+    detector.offset_, _ = conformal_offset(detector.calibration_scores_, rate)
+
+
+def _for_costs(detector: Any, costs: dict[str, float], folder: str, jobs: int) -> None:
+    from sklearn_ncae.datasets import load_image_folder
+    from sklearn_ncae.model_selection import cost_offset
+
+    parts = load_image_folder(folder, load=False)
+    scores, read = _scores(detector, list(parts.paths), jobs)
+    detector.offset_, cost = cost_offset(parts.target[read], scores, costs)
+    click.echo(
+        f"{n_of(len(scores), 'labelled image')}; the mean cost is {cost:.6g} for each part. The "
+        "threshold was chosen on these images: expect somewhat more on others."
+    )
+
+
+def _scores(detector: Any, files: list[str], jobs: int) -> tuple[Any, Any]:
+    """Return the scores of the files that can be read, and which these are."""
+    import numpy as np
+
+    from sklearn_ncae.file_scoring import score_images
+
+    scored = []
+    with progress_bar(len(files), "Scoring") as bar:
+        for one in score_images(detector, files, n_jobs=jobs):
+            scored.append(one)
+            bar.update(1)
+    report_unreadable(one.error for one in scored if one.error)
+    read = np.array([not one.error for one in scored])
+    return np.array([one.score for one in scored])[read], read

@@ -1,0 +1,426 @@
+"""Score image files as they come: in chunks, past unreadable ones, and from a watched folder."""
+
+import math
+import os
+import time
+import warnings
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.pipeline import Pipeline
+
+from sklearn_ncae._residual_maps import part_with, strongest_channel
+from sklearn_ncae.calibration import conformal_p_values
+from sklearn_ncae.datasets import IMAGE_SUFFIXES
+from sklearn_ncae.images import ImageLoader
+
+# Where a detector marks no defects, a residual of this part of the full scale is drawn strongest.
+_STRONG_RESIDUAL = 0.25
+
+
+@dataclass(frozen=True)
+class ImageScore:
+    """What is known about one image after scoring.
+
+    Attributes
+    ----------
+    name : str
+        The file, or what else names the image.
+    score : float
+        ``score_samples``, the lower the more abnormal; nan for a file that cannot be read.
+    p_value : float
+        How rarely a good image looks as abnormal; nan where the detector cannot say.
+    decision : {"good", "defect", "error"}
+        Whether the score is below the threshold; "error" for a file that cannot be read.
+    error : str
+        Why the file cannot be read, else empty.
+    image : ndarray of shape (h, w) or (h, w, c), or None
+        The image as the detector saw it, where maps were asked for.
+    map : ndarray of shape (h, w), float32 in [0, 1], or None
+        How strongly each pixel deviates, where maps were asked for and the detector makes them.
+    """
+
+    name: str
+    score: float
+    p_value: float
+    decision: str
+    error: str = ""
+    image: NDArray[Any] | None = None
+    map: NDArray[np.float32] | None = None
+
+
+def find_image_files(paths: Iterable[str | os.PathLike[str]]) -> list[str]:
+    """List image files, those of folders by their suffix.
+
+    Parameters
+    ----------
+    paths : iterable of str or os.PathLike
+        Files, which are listed whatever their suffix, and folders, which are searched with their
+        subfolders. Names that start with a dot are left out of folders.
+
+    Returns
+    -------
+    list of str
+        Each file once; those of a folder in alphabetical order.
+
+    Raises
+    ------
+    FileNotFoundError
+        If one of the paths does not exist.
+
+    Warns
+    -----
+    UserWarning
+        If a subfolder cannot be read; the others are searched all the same.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from sklearn_ncae.file_scoring import find_image_files
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for name in ("b.png", "a.JPG", "notes.txt"):
+    ...         (Path(folder) / name).touch()
+    ...     [Path(path).name for path in find_image_files([folder])]
+    ['a.JPG', 'b.png']
+    """
+    found: dict[str, None] = {}
+    for path in [os.fspath(path) for path in paths]:
+        if os.path.isdir(path):
+            for folder, subfolders, files in os.walk(path, onerror=_warn_unreadable):
+                subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+                found |= dict.fromkeys(
+                    os.path.join(folder, name)
+                    for name in sorted(files)
+                    if not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES
+                )
+        elif os.path.lexists(path):  # a broken link is a file that cannot be read
+            found[path] = None
+        else:
+            raise FileNotFoundError(f"There is no file or folder {path!r}.")
+    return list(found)
+
+
+def _warn_unreadable(error: OSError) -> None:
+    warnings.warn(
+        f"The folder {error.filename!r} is left out: it cannot be read ({error.strerror}).",
+        UserWarning,
+        stacklevel=4,
+    )
+
+
+def read_image_files(
+    loader: ImageLoader, paths: Sequence[str]
+) -> tuple[list[str], NDArray[Any] | None, dict[str, str]]:
+    """Read image files, and list those that cannot be read instead of raising.
+
+    Parameters
+    ----------
+    loader : ImageLoader
+        How to read.
+    paths : sequence of str
+        The files.
+
+    Returns
+    -------
+    readable : list of str
+        The files that were read.
+    images : ndarray of shape (n_readable, h, w) or (n_readable, h, w, c), or None
+        Their images; None if there are none.
+    errors : dict of str to str
+        Of the other files, why not.
+
+    Examples
+    --------
+    >>> from sklearn_ncae import ImageLoader
+    >>> from sklearn_ncae.file_scoring import read_image_files
+    >>> read_image_files(ImageLoader(size=(8, 8)), ["missing.png"])
+    ([], None, {'missing.png': "There is no image file 'missing.png'."})
+    """
+    if not paths:
+        return [], None, {}
+    try:
+        return list(paths), loader.transform(list(paths)), {}
+    except (OSError, ValueError) as error:
+        if len(paths) == 1:
+            return [], None, {paths[0]: str(error)}
+    # Some file is bad: read them one by one to find out which.
+    errors: dict[str, str] = {}
+    images: dict[str, NDArray[Any]] = {}
+    for path in paths:
+        try:
+            image = loader.transform([path])[0]
+        except (OSError, ValueError) as error:
+            errors[path] = str(error)
+            continue
+        first = next(iter(images.values()), image)
+        if image.shape == first.shape:
+            images[path] = image
+        else:
+            errors[path] = (
+                f"Its size {image.shape[:2]} is not that of the others, {first.shape[:2]}."
+            )
+    return list(images), np.stack(list(images.values())) if images else None, errors
+
+
+def score_images(
+    detector: Any,
+    X: Any,
+    *,
+    names: Sequence[str] | None = None,
+    threshold: float | None = None,
+    maps: bool = False,
+    chunk_size: int = 32,
+    n_jobs: int | None = None,
+) -> Iterator[ImageScore]:
+    """Score images or image files one chunk after the other.
+
+    Parameters
+    ----------
+    detector : fitted outlier detector
+        Anything with ``score_samples``, or a Pipeline that ends in it. Files given to a detector
+        of arrays are read as gray or colour images (uint8) of its ``image_shape_``.
+    X : ndarray of shape (n, h, w) or (n, h, w, c), or sequence of str
+        Images, or the paths of image files.
+    names : sequence of str, default=None
+        Names of the images; by default the paths, or the positions of images in X.
+    threshold : float, default=None
+        Images that score below it are defects. By default the detector's ``offset_``.
+    maps : bool, default=False
+        Whether to return the images and their maps as well: the marked defects where the detector
+        marks them, else the size of the residual, which is 1 at a quarter of the full scale.
+    chunk_size : int, default=32
+        Images that are in memory at a time.
+    n_jobs : int, default=None
+        Number of threads that read files, as in :class:`~sklearn_ncae.images.ImageLoader`.
+
+    Yields
+    ------
+    ImageScore
+        One for each image, in the order of X. A file that cannot be read has the decision
+        "error" and says why; the others are scored.
+
+    Raises
+    ------
+    TypeError
+        If the detector has no threshold, or does not say of what size its images are.
+
+    See Also
+    --------
+    watch_folder : The files to score as they arrive.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_ncae.baselines import MeanBrightnessDetector
+    >>> from sklearn_ncae.file_scoring import score_images
+    >>> images = np.full((20, 8, 8), 100, dtype=np.uint8)
+    >>> detector = MeanBrightnessDetector().fit(images)
+    >>> [image.decision for image in score_images(detector, [images[0], images[0] + 50])]
+    ['good', 'defect']
+    """
+    if len(X) == 0:
+        return
+    of_paths = isinstance(X[0], str | os.PathLike)
+    if names is None:
+        names = [os.fspath(path) for path in X] if of_paths else [str(i) for i in range(len(X))]
+    loader, last = _reader(detector, n_jobs) if of_paths else (None, detector)
+    if threshold is None:
+        threshold = threshold_of(detector)
+
+    for start in range(0, len(X), chunk_size):
+        part = slice(start, start + chunk_size)
+        images: NDArray[Any] | None
+        errors: dict[str, str] = {}
+        if loader is None:
+            readable, images = [str(i) for i in range(len(X))[part]], np.asarray(X[part])
+            keys = readable
+        else:
+            keys = [os.fspath(path) for path in X[part]]
+            readable, images, errors = read_image_files(loader, keys)
+        position = {key: i for i, key in enumerate(readable)}
+        scores = p_values = np.empty(0)
+        of_image: NDArray[np.float32] | None = None
+        if images is not None:
+            scores = np.asarray(last.score_samples(images), np.float64)
+            p_values = _p_values(last, images, scores)
+            of_image = _maps(last, images) if maps else None
+        for key, name in zip(keys, names[part], strict=True):
+            if key not in position:
+                yield ImageScore(name, math.nan, math.nan, "error", errors[key])
+                continue
+            i = position[key]
+            yield ImageScore(
+                name,
+                float(scores[i]),
+                float(p_values[i]),
+                "defect" if scores[i] < threshold else "good",
+                image=images[i] if maps and images is not None else None,
+                map=None if of_image is None else of_image[i],
+            )
+
+
+def threshold_of(detector: Any) -> float:
+    """Return the ``offset_`` of a detector, or of the one inside a pipeline or a search.
+
+    Parameters
+    ----------
+    detector : fitted outlier detector
+        Anything with ``offset_``, or a Pipeline, a search or another meta-estimator around it.
+
+    Returns
+    -------
+    float
+        Images that score below it are defects.
+
+    Raises
+    ------
+    TypeError
+        If there is none.
+    """
+    part = part_with(detector, "offset_")[0]
+    if part is None:
+        raise TypeError(
+            f"{type(detector).__name__} has no offset_, so it does not say which scores are those "
+            "of defects. Fit it first, or give a threshold."
+        )
+    return float(part.offset_)
+
+
+def loader_for(detector: Any, *, n_jobs: int | None = None) -> ImageLoader:
+    """Return what reads image files as a detector takes them.
+
+    Parameters
+    ----------
+    detector : fitted outlier detector
+        With ``image_shape_``, (height, width, channels).
+    n_jobs : int, default=None
+        Number of threads that read.
+
+    Returns
+    -------
+    ImageLoader
+        For gray or colour images of that size, as uint8.
+
+    Raises
+    ------
+    TypeError
+        If the detector has no ``image_shape_``, or its images have another number of channels
+        than files have.
+    """
+    shape = getattr(part_with(detector, "image_shape_")[0], "image_shape_", None)
+    mode = None if shape is None else {1: "gray", 3: "color"}.get(shape[2])
+    if shape is None or mode is None:
+        raise TypeError(
+            f"{type(detector).__name__} does not say how to read files for it: image_shape_ is "
+            f"{shape}, not (height, width, 1 or 3). Give images, or a pipeline that starts with "
+            "an ImageLoader."
+        )
+    return ImageLoader(size=(int(shape[0]), int(shape[1])), mode=mode, n_jobs=n_jobs)
+
+
+def watch_folder(
+    paths: Iterable[str | os.PathLike[str]],
+    *,
+    done: Collection[str] = (),
+    interval: float = 1.0,
+    settle: float = 2.0,
+    wait: Callable[[float], object] = time.sleep,
+) -> Iterator[list[str]]:
+    """Wait for new image files, without end.
+
+    Parameters
+    ----------
+    paths : iterable of str or os.PathLike
+        Folders, which are searched with their subfolders, and files.
+    done : collection of str, default=()
+        Files that are not to be returned, for example those of an earlier run.
+    interval : float, default=1.0
+        Seconds between two looks.
+    settle : float, default=2.0
+        A file is complete when its size and its time of modification have not changed for so many
+        seconds.
+    wait : callable, default=time.sleep
+        Called with `interval` between two looks.
+
+    Yields
+    ------
+    list of str
+        The files that have become complete since the last look, possibly none; each file once,
+        also if it is written again later.
+
+    Raises
+    ------
+    FileNotFoundError
+        If one of the paths does not exist.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from sklearn_ncae.file_scoring import watch_folder
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     watch = watch_folder([folder], interval=0, settle=0)
+    ...     (Path(folder) / "a.png").touch()
+    ...     looks = [len(next(watch)) for _ in range(3)]
+    >>> looks
+    [0, 1, 0]
+    """
+    paths = list(paths)
+    finished = {os.path.abspath(path) for path in done}
+    seen: dict[str, tuple[tuple[int, int], float]] = {}
+    while True:
+        now = time.monotonic()
+        complete = []
+        for path in find_image_files(paths):
+            absolute = os.path.abspath(path)
+            if absolute in finished:
+                continue
+            try:
+                status = os.stat(path)
+            except OSError:  # moved away, or a broken link: reading says so, once it has settled
+                state = (-1, -1)
+            else:
+                state = (status.st_size, status.st_mtime_ns)
+            if absolute not in seen or seen[absolute][0] != state:
+                seen[absolute] = (state, now)
+            elif now - seen[absolute][1] >= settle:
+                complete.append(path)
+                finished.add(absolute)
+                del seen[absolute]
+        yield complete
+        wait(interval)
+
+
+def _reader(detector: Any, n_jobs: int | None) -> tuple[Any, Any]:
+    """Split what takes files into what reads them and the detector of images."""
+    if isinstance(detector, Pipeline):
+        return detector[:-1], detector[-1]
+    return loader_for(detector, n_jobs=n_jobs), detector
+
+
+def _p_values(
+    detector: Any, images: NDArray[Any], scores: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    if hasattr(detector, "calibration_scores_"):
+        return conformal_p_values(detector.calibration_scores_, scores)
+    if hasattr(detector, "p_values"):
+        return np.asarray(detector.p_values(images), np.float64)
+    return np.full(len(scores), math.nan)
+
+
+def _maps(detector: Any, images: NDArray[Any]) -> NDArray[np.float32] | None:
+    part, inputs = part_with(detector, "defect_map", images)
+    if part is not None:
+        return np.clip(part.defect_map(inputs), 0, 1)
+    part, inputs = part_with(detector, "residual", images)
+    if part is None:
+        return None
+    residual = np.abs(strongest_channel(np.asarray(part.residual(inputs), np.float32)))
+    integers = np.issubdtype(images.dtype, np.integer)
+    full_scale = np.iinfo(images.dtype).max if integers else 1.0
+    return np.clip(residual / np.float32(_STRONG_RESIDUAL * full_scale), 0, 1)

@@ -1,0 +1,101 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+from sklearn_ncae import NCAEDetector, NCAEReconstructor
+
+TINY = {"filters": (4, 8), "epochs": 4, "batch_size": 8, "random_state": 0}
+
+# Trains until it is killed at the end of the second epoch.
+KILLED = """
+import json, os, signal, sys
+import keras, numpy as np
+from sklearn_ncae import NCAEDetector
+
+class Kill(keras.callbacks.Callback):
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+parameters = json.loads(sys.argv[1])
+NCAEDetector(callbacks=[Kill()], **parameters).fit(np.load(sys.argv[2]))
+"""
+
+
+class Interrupt(keras.callbacks.Callback):
+    def __init__(self, error, epoch=2):
+        super().__init__()
+        self.error = error
+        self.at = epoch
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == self.at:
+            raise self.error
+
+
+@pytest.mark.parametrize("training", ["repair", "reconstruct"])
+def test_resumed_training_equals_an_uninterrupted_one(good_images, tmp_path, training):
+    expected = NCAEReconstructor(training=training, **TINY).fit(good_images)
+    path = tmp_path / "training.npz"
+    reconstructor = NCAEReconstructor(training=training, checkpoint_path=path, **TINY)
+    with pytest.raises(KeyboardInterrupt):
+        reconstructor.set_params(callbacks=[Interrupt(KeyboardInterrupt())]).fit(good_images)
+    assert path.exists()
+    reconstructor.set_params(callbacks=None).fit(good_images)
+    for actual, weights in zip(reconstructor.weights_, expected.weights_, strict=True):
+        np.testing.assert_array_equal(actual, weights)
+    assert reconstructor.history_ == expected.history_
+    assert reconstructor.n_iter_ == 4
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
+def test_a_killed_process_is_resumed_by_another(good_images, tmp_path):
+    path = tmp_path / "training.npz"
+    np.save(tmp_path / "X.npy", good_images)
+    parameters = {**TINY, "checkpoint_path": str(path), "contamination": 0.1}
+    arguments = [json.dumps(parameters), str(tmp_path / "X.npy")]
+    process = subprocess.run([sys.executable, "-c", KILLED, *arguments], capture_output=True)
+    assert process.returncode == -signal.SIGKILL, process.stderr.decode()
+    assert path.exists()
+    resumed = NCAEDetector(**parameters).fit(good_images)
+    expected = NCAEDetector(**{**parameters, "checkpoint_path": None}).fit(good_images)
+    np.testing.assert_array_equal(
+        resumed.score_samples(good_images), expected.score_samples(good_images)
+    )
+
+
+def test_a_checkpoint_of_another_training_is_refused(good_images, tmp_path):
+    path = tmp_path / "training.npz"
+    reconstructor = NCAEReconstructor(
+        checkpoint_path=path, callbacks=[Interrupt(KeyboardInterrupt())], **TINY
+    )
+    with pytest.raises(KeyboardInterrupt):
+        reconstructor.fit(good_images)
+    with pytest.raises(ValueError, match="checkpoint of another training: batch_size was 8 and is"):
+        reconstructor.set_params(batch_size=4).fit(good_images)
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(ValueError, match="is not a checkpoint"):
+        reconstructor.set_params(batch_size=8).fit(good_images)
+    with pytest.raises(ValueError, match="set one of them"):
+        reconstructor.set_params(early_stopping=True).fit(good_images)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), MemoryError(), RuntimeError("callback")])
+def test_a_failed_fit_leaves_the_previous_one(good_images, error):
+    detector = NCAEDetector(contamination=0.1, **TINY)
+    with pytest.raises(type(error)):
+        detector.set_params(callbacks=[Interrupt(error, epoch=1)]).fit(good_images)
+    assert vars(detector).keys() == detector.get_params().keys()  # plainly unfitted
+    detector.set_params(callbacks=None).fit(good_images)
+    scores = detector.score_samples(good_images)
+    with pytest.raises(type(error)):
+        # Images of another size, which the failed fit has looked at.
+        detector.set_params(callbacks=[Interrupt(error, epoch=1)]).fit(good_images[:, 2:])
+    np.testing.assert_array_equal(detector.score_samples(good_images), scores)

@@ -1,0 +1,508 @@
+import csv
+import importlib
+import importlib.util
+import io
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from copy import deepcopy
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from sklearn_ncae import ResidualDetector, __main__
+from sklearn_ncae._cli import base, cli
+from sklearn_ncae.baselines import PCAReconstructor
+from sklearn_ncae.near_duplicates import leakage_report
+
+MODULES = {name: importlib.import_module(f"sklearn_ncae._cli.{name}") for name in cli.commands}
+
+
+def ncae(*arguments, code=0):
+    result = CliRunner().invoke(cli, [str(argument) for argument in arguments], prog_name="ncae")
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == code, result.output
+    return result
+
+
+@pytest.fixture(scope="module")
+def detector(good_images):
+    """A quick detector, in place of one that is loaded from a model file."""
+    return ResidualDetector(PCAReconstructor(4), false_alarm_rate=0.2, random_state=0).fit(
+        good_images
+    )
+
+
+@pytest.fixture
+def model(tmp_path, monkeypatch, detector):
+    """A file that the commands take for a model."""
+    for name in ("score", "report", "tune"):
+        monkeypatch.setattr(MODULES[name], "load_detector", lambda path: deepcopy(detector))
+    monkeypatch.setattr(MODULES["report"], "model_summary", lambda path: {"trained_on": None})
+    path = tmp_path / "part.ncae"
+    path.touch()
+    return path
+
+
+@pytest.fixture
+def parts(tmp_path, labelled_images):
+    """Forty good parts and eight defects, in subfolders."""
+    for i, (image, label) in enumerate(zip(*labelled_images, strict=True)):
+        path = tmp_path / "parts" / ("good" if label == 1 else "defect") / f"{i:02d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(path)
+    return tmp_path / "parts"
+
+
+def rows_of(text):
+    return list(csv.DictReader(io.StringIO(text, newline="")))
+
+
+def test_help_names_every_command_and_every_command_has_an_example():
+    text = ncae("--help").stdout
+    for name, command in cli.commands.items():
+        assert f"\n  {name} " in text
+        help_text = ncae(name, "--help").stdout
+        assert "--verbose" in help_text
+        assert f"ncae {name}" in help_text
+        assert command.get_short_help_str(limit=60)[-3:] != "..."
+
+
+def test_help_loads_no_keras():
+    code = (
+        "import sys\nfrom sklearn_ncae._cli import cli\n"
+        "try:\n    cli(['score', '--help'])\nexcept SystemExit:\n    pass\n"
+        "print({'keras', 'tensorflow', 'PIL'} & set(sys.modules) or 'none')"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip().endswith("none")
+
+
+def test_without_click_the_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "click", None)
+    with pytest.raises(SystemExit, match=r'pip install "sklearn-ncae\[cli\]"'):
+        __main__.main()
+
+
+def test_the_module_is_the_command():
+    run = subprocess.run(
+        [sys.executable, "-m", "sklearn_ncae", "--version"], capture_output=True, text=True
+    )
+    assert run.returncode == 0 and run.stdout.startswith("ncae, version ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["scor"], "No such command 'scor'"),
+        (["score"], "Missing argument 'MODEL'"),
+        (["score", "missing.ncae", "x"], "'missing.ncae' does not exist"),
+        (["fit", ".", "-o", "x.ncae", "--size", "big"], "'big' is no size"),
+        (["fit", ".", "-o", "x.ncae", "--size", "4x9"], "'4x9' is no size"),
+        (["fit", ".", "-o", "x.ncae", "--false-alarm-rate", "2"], "is not in the range 0<x<1"),
+    ],
+)
+def test_usage_errors_are_one_line(tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    result = ncae(*arguments, code=2)
+    assert result.stdout == "" and len(result.stderr.splitlines()) == 1
+    assert result.stderr.startswith("ncae: ") and message in result.stderr
+    assert "--help" in result.stderr
+
+
+def test_size():
+    size = base.ImageSize()
+    assert size("128") == (128, 128) and size("96X160") == (96, 160) and size("native") is None
+    assert size((8, 9)) == (8, 9)
+
+
+def test_score_writes_a_line_for_each_image(model, parts, detector, labelled_images):
+    result = ncae("score", model, parts, code=1)
+    rows = rows_of(result.stdout)
+    order = [*range(40, 48), *range(40)]  # "defect" comes before "good"
+    images = labelled_images[0][order]
+    assert [Path(row["path"]).stem for row in rows] == [f"{i:02d}" for i in order]
+    np.testing.assert_allclose(
+        [float(row["score"]) for row in rows], detector.score_samples(images)
+    )
+    assert [float(row["p_value"]) for row in rows] == detector.p_values(images).tolist()
+    flagged = [row["decision"] == "defect" for row in rows]
+    assert flagged == (detector.predict(images) == -1).tolist()
+    assert f"48 images scored: {48 - sum(flagged)} good, {sum(flagged)} defects" in result.stderr
+
+
+def test_exit_codes_of_score(model, parts):
+    ncae("score", model, parts / "good", "--threshold", "-1e9", code=0)
+    ncae("score", model, parts / "good", "--threshold", "1", code=1)
+    bad = parts / "good" / "99.png"
+    bad.write_text("no image")
+    result = ncae("score", model, parts / "good", "--threshold", "-1e9", code=2)
+    (row,) = [row for row in rows_of(result.stdout) if row["decision"] == "error"]
+    assert row["path"] == str(bad) and "99.png" in row["error"] and row["score"] == ""
+    assert len(rows_of(result.stdout)) == 41 and "99.png" in result.stderr
+    assert "1 file could not be read" in result.stderr
+
+
+def test_score_to_files(model, parts, tmp_path):
+    output = tmp_path / "scores.jsonl"
+    ncae("score", model, parts, "-o", output, "--maps", tmp_path / "maps", code=1)
+    rows = [json.loads(line) for line in output.read_text().splitlines()]
+    assert len(rows) == 48 and isinstance(rows[0]["score"], float)
+    pictures = sorted(path.relative_to(tmp_path / "maps") for path in tmp_path.rglob("*.png.png"))
+    assert len(pictures) == 48 and pictures[0] == Path("defect/40.png.png")
+    picture = np.asarray(Image.open(tmp_path / "maps" / pictures[0]), int)
+    assert (picture[5:7, 2:12, 0] - picture[5:7, 2:12, 2]).max() > 50  # the scratch is marked
+    ncae("score", model, parts / "good" / "00.png", "--maps", tmp_path / "one")
+    assert (tmp_path / "one" / "00.png.png").exists()
+
+    table = tmp_path / "scores.csv"
+    ncae("score", model, parts, "-o", table, "--format", "jsonl", code=1)
+    assert table.read_text() == output.read_text()
+
+
+def test_maps_among_the_images_would_be_scored(model, parts):
+    result = ncae("score", model, parts, "--maps", parts / "maps", code=2)
+    assert "would be scored as well" in result.stderr and not (parts / "maps").exists()
+
+
+def test_maps_of_a_file_may_lie_beside_it(model, parts, monkeypatch):
+    monkeypatch.chdir(parts / "good")
+    ncae("score", model, "00.png", "01.png", "--maps", "maps", code=1)
+    assert (parts / "good" / "maps" / "01.png.png").exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere such names cannot be")
+def test_names_that_are_not_text(model, parts, tmp_path):
+    name = os.fsdecode(b"\xff\n.png")
+    (parts / "good" / "00.png").rename(parts / "good" / name)
+    result = CliRunner().invoke(cli, ["score", str(model), str(parts / "good")])
+    assert b"\xff\n.png" in result.stdout_bytes and result.exit_code == 1
+    output = tmp_path / "scores.csv"
+    ncae("score", model, parts / "good", "-o", output, code=1)
+    assert b"\xff\n.png" in output.read_bytes()
+    ncae("report", model, parts, "-o", tmp_path / "report.html")
+
+
+def test_errors_are_one_line_and_verbose_shows_the_traceback(model, tmp_path, monkeypatch):
+    result = ncae("score", model, tmp_path / "missing", code=2)
+    assert result.stderr == f"ncae: There is no file or folder '{tmp_path / 'missing'}'.\n"
+    (tmp_path / "empty").mkdir()
+    assert "no image files" in ncae("score", model, tmp_path / "empty", code=2).stderr
+
+    def fail(path):
+        raise KeyError("unexpected")
+
+    monkeypatch.setattr(MODULES["score"], "load_detector", fail)
+    result = ncae("score", model, tmp_path, code=2)
+    assert result.stderr == "ncae: KeyError: 'unexpected' (--verbose shows where)\n"
+    assert "Traceback" in ncae("score", model, tmp_path, "--verbose", code=2).stderr
+
+
+def test_ctrl_c_leaves_the_old_file(model, parts, tmp_path, monkeypatch, detector):
+    output = tmp_path / "scores.csv"
+    output.write_text("old")
+
+    class Interrupted:
+        image_shape_, offset_ = (16, 16, 1), 0.0
+
+        def score_samples(self, X):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(MODULES["score"], "load_detector", lambda path: Interrupted())
+    assert "interrupted" in ncae("score", model, parts, "-o", output, code=130).stderr
+    assert output.read_text() == "old" and {p.name for p in tmp_path.iterdir()} == {
+        "scores.csv",
+        "parts",
+        "part.ncae",
+    }
+
+
+def test_watch_scores_new_files_once_also_after_a_restart(model, parts, tmp_path, monkeypatch):
+    output = tmp_path / "scores.csv"
+    ncae("score", model, parts, "--watch", code=2)  # no file to record what is done
+    new = parts / "good" / "new.png"
+
+    def look(*looks):
+        """Let the command wait that often, do something in each, and press Ctrl-C at last."""
+        remaining = iter(looks)
+
+        def wait(seconds):
+            action = next(remaining, None)
+            if action is None:
+                raise KeyboardInterrupt
+            action()
+
+        monkeypatch.setattr(time, "sleep", wait)
+        from sklearn_ncae import file_scoring
+
+        monkeypatch.setitem(file_scoring.watch_folder.__kwdefaults__, "wait", wait)
+        return ncae("score", model, parts, "--watch", "-o", output, "--settle", "0", code=code)
+
+    code = 1
+    result = look(lambda: None, lambda: new.write_bytes((parts / "good/00.png").read_bytes()))
+    assert "0 images in" in result.stderr and "48 images scored" in result.stderr
+    assert len(rows_of(output.read_text())) == 48  # the new one may still be written to
+    with output.open("a") as file:
+        file.write("cut off by a crash,-1.")
+    code = 0
+    result = look(lambda: None, lambda: None)
+    assert "48 images in" in result.stderr and "1 image scored" in result.stderr
+    paths = [row["path"] for row in rows_of(output.read_text())]
+    assert len(paths) == len(set(paths)) == 49 and paths[-1] == str(new)
+
+
+def test_tune_for_a_rate(model, parts, detector):
+    text = ncae("tune", model, "--false-alarm-rate", "0.5").stdout
+    assert "threshold" in text and "At most 44.4 % of new good parts" in text
+    assert "judged by 8 good images" in text
+    (parts / "good" / "99.png").write_text("no image")
+    result = ncae("tune", model, parts / "good", "--false-alarm-rate", "0.1")
+    assert "judged by 40 good images" in result.stdout and "99.png" in result.stderr
+
+
+def test_tune_for_costs(model, parts):
+    costs = ("--missed-defect", "500", "--false-alarm", "20", "--defect-rate", "0.1")
+    text = ncae("tune", model, parts, *costs).stdout
+    assert "48 labelled images; the mean cost is" in text
+
+
+def test_tune_sets_a_given_threshold(model):
+    assert "threshold -12.5 (was" in ncae("tune", model, "--threshold", "-12.5").stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([], "Give one aim"),
+        (["--threshold", "1", "--false-alarm-rate", "0.1"], "Give one aim"),
+        (["--missed-defect", "1"], "one folder of labelled images"),
+    ],
+)
+def test_tune_takes_one_aim(model, options, message):
+    assert message in ncae("tune", model, *options, code=2).stderr
+
+
+def test_report_with_and_without_labels(model, parts, tmp_path):
+    output = tmp_path / "report.html"
+    train = tmp_path / "train"
+    train.mkdir()
+    image = Image.open(parts / "good" / "00.png").resize((64, 64))
+    image.save(train / "a.png")
+    image.save(parts / "good" / "00.png")
+    result = ncae("report", model, parts, "-o", output, "--train", train, "--title", "Our <parts>")
+    assert "open it in a browser" in result.stdout
+    page = output.read_text(encoding="utf-8")
+    assert "Our &lt;parts>" in page or "Our &lt;parts&gt;" in page
+    assert '"labels":[-1,' in page and '["trained_on","none"]' in page
+    found = leakage_report([str(train / "a.png")], [str(parts / "good" / "00.png")])
+    assert f"{found.leaked.sum()} image" in result.stderr
+    result = ncae("report", model, parts, "-o", output, "--no-labels")
+    assert "48 images without labels" in result.stderr
+    assert '"labels":null' in output.read_text(encoding="utf-8")
+    ncae("report", model, parts / "good", "-o", output)
+    assert '"labels":null' in output.read_text(encoding="utf-8")
+    assert "looked for ['fine']" in ncae("report", model, parts, "--good", "fine", code=2).stderr
+
+
+def test_report_leaves_out_what_was_for_training(model, parts, tmp_path):
+    (tmp_path / "all").mkdir()
+    for split in ("train", "test"):
+        (tmp_path / "all" / split).mkdir()
+        (tmp_path / "all" / split / "good").symlink_to(parts / "good")
+    for split in ("train", "test"):
+        (tmp_path / "all" / split / "good").unlink()
+        (tmp_path / "all" / split / "good").mkdir()
+        for i in (0, 1, 2)[: 3 if split == "test" else 2]:
+            image = (parts / "good" / f"{i:02d}.png").read_bytes()
+            (tmp_path / "all" / split / "good" / f"{i}.png").write_bytes(image)
+    result = ncae("report", model, tmp_path / "all", "-o", tmp_path / "report.html")
+    assert "2 images in the train folder left out" in result.stderr
+    train_only = tmp_path / "train_only" / "train"
+    train_only.mkdir(parents=True)
+    (tmp_path / "all" / "train" / "good").rename(train_only / "good")
+    ncae("report", model, tmp_path / "train_only", "-o", tmp_path / "report.html")
+
+
+def test_compare(parts, tmp_path):
+    options = ("--size", "native", "--splits", "2", "--without-ncae")
+    result = ncae("compare", parts, *options, "-o", tmp_path / "table.csv")
+    assert "mean brightness" in result.stdout and "IsolationForest" in result.stdout
+    assert "40 good images, 8 defects" in result.stderr
+    rows = rows_of((tmp_path / "table.csv").read_text())
+    assert len(rows) == 5 and not any(row["error"] for row in rows)
+    ncae("compare", parts, *options, "--no-groups")
+
+
+def test_compare_reports_what_failed(parts, monkeypatch):
+    from sklearn_ncae import baselines
+
+    def failing(**options):
+        return {"broken": ResidualDetector(PCAReconstructor(0))}
+
+    monkeypatch.setattr(baselines, "usual_detectors", failing)
+    result = ncae(
+        "compare", parts, "--size", "16", "--splits", "2", "--without-ncae", "--no-groups"
+    )
+    assert "broken failed" in result.stderr and "mean brightness" in result.stdout
+
+
+def test_texts_of_summaries():
+    as_text = MODULES["info"].as_text
+    assert as_text({"a": 1, "b": [1, 2]}) == "a 1, b 1, 2"
+    assert as_text(None) == as_text([]) == "none"
+
+
+# ---- with real model files --------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """What `ncae demo` leaves behind: drawn castings, a model and a report."""
+    pytest.importorskip("sklearn_ncae.persistence")
+    folder = tmp_path_factory.mktemp("demo") / "castings"
+    demo = ncae("demo", folder, "--size", "16", "--images", "40", "--epochs", "1")
+    return folder, demo
+
+
+def test_demo(trained):
+    folder, result = trained
+    assert len(list(folder.glob("train/good/*.png"))) == 40
+    assert len(list(folder.glob("test/*/*.png"))) == 20
+    assert (folder / "report.html").stat().st_size > 20_000
+    assert "trained on 32 images" in result.stdout and "8 held out" in result.stdout
+    commands = [line for line in result.stderr.splitlines() if line.startswith("$ ncae ")]
+    assert [shlex.split(line)[2] for line in commands] == ["fit", "report"]
+    assert "is not empty" in ncae("demo", folder, code=2).stderr
+
+
+def test_fit_leaves_out_what_cannot_be_read(trained, tmp_path):
+    folder, _ = trained
+    (tmp_path / "bad.png").write_text("no image")
+    options = ("-o", tmp_path / "part.ncae", "--size", "16x24", "--color", "--epochs", "1")
+    options += ("--checkpoint", tmp_path / "part.state")
+    good = folder / "train" / "good"
+    result = ncae("fit", good, tmp_path / "bad.png", *options, "--training", "reconstruct")
+    assert "bad.png" in result.stderr and "warning: 8 held-out" in result.stderr
+    assert "40 images of 16 x 24 pixels" in result.stderr
+    summary = json.loads(ncae("info", tmp_path / "part.ncae", "--json").stdout)
+    assert summary["image_shape"] == [16, 24, 3] and summary["left_out"] == []
+    result = ncae("fit", folder / "test", *options, code=2)
+    assert "in the folders defect" in result.stderr
+    result = ncae("fit", tmp_path / "bad.png", *options, code=2)
+    assert "None of the image files can be read" in result.stderr
+
+
+def test_info_score_and_tune_of_a_model_file(trained, tmp_path):
+    folder, _ = trained
+    model = folder / "castings.ncae"
+    assert "NCAEDetector" in ncae("info", model).stdout
+    tuned = tmp_path / "tuned.ncae"
+    text = ncae("tune", model, "--threshold", "1e6", "-o", tuned).stdout
+    assert "At most 100 %" in text and f"Saved as {tuned}" in text
+    rows = rows_of(ncae("score", tuned, folder / "test", code=1).stdout)
+    assert {row["decision"] for row in rows} == {"defect"} and len(rows) == 20
+    result = ncae("score", folder / "report.html", folder / "test", code=2)
+    assert "report.html" in result.stderr and len(result.stderr.splitlines()) == 1
+
+
+def test_an_exported_model_scores_the_same(trained, tmp_path):
+    pytest.importorskip("sklearn_ncae.onnx")
+    pytest.importorskip("onnxruntime")
+    folder, _ = trained
+    model, exported = folder / "castings.ncae", tmp_path / "part.onnx"
+    assert "MB" in ncae("export", model, "-o", exported).stdout
+    kept, other = (
+        rows_of(CliRunner().invoke(cli, ["score", str(path), str(folder / "test")]).stdout)
+        for path in (model, exported)
+    )
+    np.testing.assert_allclose(
+        *([float(row["score"]) for row in rows] for rows in (kept, other)), rtol=1e-5
+    )
+    assert [row["p_value"] for row in kept] == [row["p_value"] for row in other]
+    assert "offset" in ncae("info", exported).stdout
+    assert "cannot be tuned" in ncae("tune", exported, "--threshold", "1", code=2).stderr
+    ncae("report", exported, folder / "test", "-o", tmp_path / "report.html")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+def test_ctrl_c_while_training_leaves_no_file(trained, tmp_path):
+    folder, _ = trained
+    command = [sys.executable, "-m", "sklearn_ncae", "fit", str(folder / "train"), "--size", "16"]
+    run = subprocess.Popen(
+        [
+            *command,
+            "-o",
+            str(tmp_path / "part.ncae"),
+            "--epochs",
+            "100000",
+            "--checkpoint",
+            str(tmp_path / "part.state"),
+        ],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    state = tmp_path / "part.state"
+    while not state.exists():
+        time.sleep(0.1)
+    run.send_signal(signal.SIGINT)
+    assert "interrupted" in run.communicate(timeout=60)[1]
+    assert run.returncode == 130 and list(tmp_path.iterdir()) == [state]
+
+
+def documented_commands():
+    page = Path(__file__).parents[1] / "docs" / "command_line.md"
+    return [
+        line
+        for block in re.findall(r"```sh\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+        for line in block.splitlines()
+        if line.startswith("ncae ")
+    ]
+
+
+def test_what_the_documentation_says_works(tmp_path, monkeypatch, good_images, labelled_images):
+    pytest.importorskip("sklearn_ncae.persistence")
+    monkeypatch.chdir(tmp_path)
+    for folder, (images, labels) in {
+        "good_parts": (good_images, None),
+        "holdout": (good_images[:20], None),
+        "new_parts": (good_images[:3], None),
+        "camera": (good_images[:2], None),
+        "labelled": labelled_images,
+    }.items():
+        for i, image in enumerate(images):
+            kind = "" if labels is None else "good" if labels[i] == 1 else "scratch"
+            path = tmp_path / folder / kind / f"{i}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(path)
+
+    for variable in ("FIT_EPOCHS", "DEMO_EPOCHS", "COMPARE_EPOCHS"):
+        monkeypatch.setenv(f"NCAE_{variable}", "1")
+    for command in ("FIT", "DEMO", "COMPARE"):
+        monkeypatch.setenv(f"NCAE_{command}_SIZE", "16")
+    monkeypatch.setenv("NCAE_DEMO_IMAGES", "20")
+
+    def stop(seconds):
+        raise KeyboardInterrupt
+
+    from sklearn_ncae import file_scoring
+
+    monkeypatch.setitem(file_scoring.watch_folder.__kwdefaults__, "wait", stop)
+    ran = set()
+    for line in documented_commands():
+        _, command, *arguments = shlex.split(line)
+        if "onnx" in line and not importlib.util.find_spec("sklearn_ncae.onnx"):
+            continue
+        result = CliRunner().invoke(cli, [command, *arguments], prog_name="ncae")
+        allowed = (0, 1) if command == "score" else (0,)
+        assert result.exit_code in allowed, f"{line}: {result.output}"
+        ran.add(command)
+    assert ran >= set(cli.commands) - {"export"}

@@ -1,0 +1,202 @@
+import os
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.ensemble import IsolationForest
+from sklearn.pipeline import make_pipeline
+
+from sklearn_ncae import ImageLoader, ResidualDetector
+from sklearn_ncae.baselines import MeanBrightnessDetector, PCAReconstructor
+from sklearn_ncae.file_scoring import (
+    find_image_files,
+    loader_for,
+    score_images,
+    threshold_of,
+    watch_folder,
+)
+from sklearn_ncae.model_selection import TunedThresholdDetector
+
+
+@pytest.fixture(scope="module")
+def detector(good_images):
+    return ResidualDetector(PCAReconstructor(4), false_alarm_rate=0.2, random_state=0).fit(
+        good_images
+    )
+
+
+@pytest.fixture
+def folder(tmp_path, labelled_images):
+    """Six good parts and two defects, in subfolders."""
+    images, labels = labelled_images
+    for i in (*range(6), 40, 41):
+        path = tmp_path / "parts" / ("good" if labels[i] == 1 else "defect") / f"{i:02d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(images[i]).save(path)
+    return tmp_path / "parts"
+
+
+def test_scores_of_files_are_those_of_the_images(detector, folder, labelled_images):
+    files = find_image_files([folder])
+    scored = list(score_images(detector, files, chunk_size=3, maps=True))
+    images = labelled_images[0][[40, 41, *range(6)]]
+    np.testing.assert_allclose([one.score for one in scored], detector.score_samples(images))
+    np.testing.assert_array_equal([one.p_value for one in scored], detector.p_values(images))
+    decisions = np.where(detector.predict(images) == 1, "good", "defect")
+    assert [one.decision for one in scored] == decisions.tolist()
+    assert [one.name for one in scored] == files
+    for one, image in zip(scored, images, strict=True):
+        np.testing.assert_array_equal(one.image, image)
+        assert one.map.shape == image.shape and 0 <= one.map.min() <= one.map.max() <= 1
+
+
+def test_scores_of_arrays_pipelines_and_other_detectors(detector, folder, good_images):
+    files = find_image_files([folder])
+    expected = [one.score for one in score_images(detector, files)]
+    pipeline = make_pipeline(ImageLoader(), detector)
+    assert [one.score for one in score_images(pipeline, files)] == expected
+    tuned = TunedThresholdDetector(detector, max_false_alarm_rate=0.2, cv="prefit").fit(good_images)
+    assert threshold_of(tuned) == tuned.offset_
+    one = next(iter(score_images(tuned, good_images, names=["first"] * 40, maps=True)))
+    assert one.name == "first" and np.isnan(one.p_value) and one.map.shape == (16, 16)
+
+    rows = good_images.reshape(40, -1)
+    forest = IsolationForest(n_estimators=10, random_state=0).fit(rows)
+    scored = list(score_images(forest, rows))
+    np.testing.assert_allclose([one.score for one in scored], forest.score_samples(rows))
+    assert np.isnan(scored[0].p_value)
+    assert list(score_images(forest, [])) == []
+
+
+def test_the_threshold_can_be_given(detector, good_images):
+    assert {one.decision for one in score_images(detector, good_images, threshold=1)} == {"defect"}
+    assert {one.decision for one in score_images(detector, good_images, threshold=-1e9)} == {"good"}
+
+
+def test_a_bad_file_never_loses_the_others(detector, folder):
+    (folder / "good" / "00.png").write_bytes(b"")
+    (folder / "good" / "01.png").write_bytes((folder / "good" / "02.png").read_bytes()[:60])
+    broken = folder / "good" / "zz.png"
+    broken.symlink_to(folder / "nowhere.png")
+    scored = {
+        os.path.basename(one.name): one
+        for one in score_images(detector, find_image_files([folder]), chunk_size=4)
+    }
+    assert {name for name, one in scored.items() if one.decision == "error"} == {
+        "00.png",
+        "01.png",
+        "zz.png",
+    }
+    assert "01.png" in scored["01.png"].error and np.isnan(scored["01.png"].score)
+    assert np.isfinite(scored["02.png"].score) and len(scored) == 9
+
+
+def test_files_of_another_size_are_errors_where_nothing_resizes(folder, good_images):
+    Image.fromarray(good_images[0]).resize((20, 20)).save(folder / "good" / "02.png")
+    pipeline = make_pipeline(ImageLoader(), MeanBrightnessDetector().fit(good_images))
+    scored = list(score_images(pipeline, find_image_files([folder])))
+    (bad,) = [one for one in scored if one.decision == "error"]
+    assert bad.name.endswith("02.png") and "(20, 20)" in bad.error
+
+
+def test_a_chunk_of_bad_files_alone(detector, tmp_path):
+    paths = [str(tmp_path / f"{i}.png") for i in range(3)]
+    assert [one.decision for one in score_images(detector, paths)] == ["error"] * 3
+
+
+def test_finding_files(tmp_path):
+    for name in ("b/2.PNG", "b/1.jpg", ".hidden/3.png", "b/.4.png", "a.tif", "notes.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    found = find_image_files([tmp_path / "notes.txt", tmp_path, tmp_path / "b"])
+    assert [os.path.relpath(path, tmp_path) for path in found] == [
+        "notes.txt",
+        "a.tif",
+        os.path.join("b", "1.jpg"),
+        os.path.join("b", "2.PNG"),
+    ]
+    with pytest.raises(FileNotFoundError, match="no file or folder"):
+        find_image_files([tmp_path / "missing"])
+
+
+@pytest.mark.skipif(sys.platform == "win32" or os.geteuid() == 0, reason="root may read anything")
+def test_an_unreadable_folder_is_named(tmp_path):
+    (tmp_path / "closed").mkdir(mode=0)
+    with pytest.warns(UserWarning, match="closed"):
+        assert find_image_files([tmp_path]) == []
+
+
+def test_an_unreadable_folder_is_named_to_root_too(tmp_path, monkeypatch):
+    def walk(path, onerror):
+        onerror(PermissionError(13, "Permission denied", "closed"))
+        return iter([])
+
+    monkeypatch.setattr(os, "walk", walk)
+    with pytest.warns(UserWarning, match=r"'closed' is left out.*Permission denied"):
+        assert find_image_files([tmp_path]) == []
+
+
+def test_a_detector_must_say_how_to_read_and_where_the_threshold_is(detector):
+    loader = loader_for(detector)
+    assert (loader.size, loader.mode) == ((16, 16), "gray")
+    with pytest.raises(TypeError, match="image_shape_ is None"):
+        loader_for(MeanBrightnessDetector())
+    with pytest.raises(TypeError, match="no offset_"):
+        threshold_of(MeanBrightnessDetector())
+
+
+def test_watching_returns_each_file_once_when_it_is_complete(tmp_path):
+    seen, file = [], tmp_path / "part.png"
+    steps = iter(
+        [
+            lambda: file.write_bytes(b"12"),
+            lambda: file.write_bytes(b"1234"),  # still growing
+            lambda: None,
+            lambda: file.write_bytes(b"12345678"),  # written again: not scored again
+            lambda: (tmp_path / "gone.png").touch(),
+            lambda: (tmp_path / "gone.png").unlink(),
+            lambda: None,
+        ]
+    )
+
+    def wait(seconds):
+        assert seconds == 0.5
+        next(steps)()
+
+    (tmp_path / "old.png").touch()
+    done = [os.path.relpath(tmp_path / "old.png")]
+    watch = watch_folder([tmp_path], done=done, interval=0.5, settle=0, wait=wait)
+    for _ in range(8):
+        seen.append([os.path.basename(path) for path in next(watch)])
+    assert seen == [[], [], [], ["part.png"], [], [], [], []]
+
+
+def test_watching_waits_until_a_file_has_settled(tmp_path):
+    (tmp_path / "part.png").touch()
+    watch = watch_folder([tmp_path], settle=60, wait=lambda seconds: None)
+    assert [next(watch) for _ in range(5)] == [[]] * 5
+    (tmp_path / "broken.png").symlink_to(tmp_path / "nowhere")
+    watch = watch_folder([tmp_path], settle=0, wait=lambda seconds: None)
+    assert [len(next(watch)) for _ in range(3)] == [0, 2, 0]
+
+
+def test_maps_of_detectors_that_mark_defects_and_of_those_that_mark_nothing(good_images):
+    class Marking(MeanBrightnessDetector):
+        def defect_map(self, X):
+            return np.full(X.shape[:3], 2.0, np.float32)
+
+    (one,) = score_images(Marking().fit(good_images), good_images[:1], maps=True)
+    assert (one.map == 1).all()
+    forest = MeanBrightnessDetector().fit(good_images)
+    (one,) = score_images(forest, good_images[:1], maps=True)
+    assert one.map is None and one.image is not None
+
+
+def test_p_values_of_a_detector_without_calibration_scores(good_images):
+    class Ready(MeanBrightnessDetector):
+        def p_values(self, X):
+            return np.full(len(X), 0.25)
+
+    (one,) = score_images(Ready().fit(good_images), good_images[:1])
+    assert one.p_value == 0.25

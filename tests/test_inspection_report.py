@@ -1,0 +1,182 @@
+import json
+import re
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sklearn_ncae import ResidualDetector
+from sklearn_ncae._atomic import replacing
+from sklearn_ncae._overlay import map_levels, overlay_picture, picture_of
+from sklearn_ncae.baselines import MeanBrightnessDetector, PCAReconstructor
+from sklearn_ncae.inspection import write_report
+
+
+@pytest.fixture(scope="module")
+def detector(good_images):
+    return ResidualDetector(PCAReconstructor(4), false_alarm_rate=0.2, random_state=0).fit(
+        good_images
+    )
+
+
+def data_of(path):
+    page = path.read_text(encoding="utf-8")
+    (text,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', page, re.S)
+    return json.loads(text)
+
+
+def test_the_data_are_those_of_the_detector(tmp_path, detector, labelled_images):
+    images, labels = labelled_images
+    seen = []
+    path = write_report(
+        tmp_path / "report.html",
+        detector,
+        images,
+        labels,
+        summary={"Trained on": 32},
+        costs={"missed_defect": 500, "false_alarm": 20, "defect_rate": 0.01},
+        progress=seen.append,
+    )
+    data = data_of(path)
+    assert data["scores"] == detector.score_samples(images).tolist()
+    assert data["p_values"] == detector.p_values(images).tolist()
+    assert data["labels"] == labels.tolist()
+    assert data["names"] == [str(i) for i in range(48)]
+    assert data["threshold"] == detector.offset_
+    assert data["costs"] == {"missed_defect": 500, "false_alarm": 20, "defect_rate": 0.01}
+    assert data["summary"] == [["Trained on", "32"]]
+    assert len(seen) == len(data["thumbs"]) == len(data["maps"]) == 48
+    assert data["errors"] == data["leaks"] == []
+
+
+def test_without_labels_p_values_and_maps(tmp_path, good_images):
+    detector = MeanBrightnessDetector().fit(good_images)
+    data = data_of(write_report(tmp_path / "report.html", detector, good_images, threshold=-1.0))
+    assert data["labels"] is None and data["maps"] is None and set(data["p_values"]) == {None}
+    assert data["threshold"] == -1.0
+
+
+def test_bad_files_are_listed_and_labels_stay_with_their_images(tmp_path, detector, good_images):
+    files = []
+    for i in range(4):
+        files.append(str(tmp_path / f"{i}.png"))
+        Image.fromarray(good_images[i]).save(files[-1])
+    (tmp_path / "1.png").write_text("no image")
+    data = data_of(write_report(tmp_path / "report.html", detector, files, [1, 1, -1, 1]))
+    assert data["names"] == [files[0], files[2], files[3]] and data["labels"] == [1, -1, 1]
+    assert [name for name, _ in data["errors"]] == [files[1]]
+
+
+def test_nothing_in_the_data_ends_the_script(tmp_path, detector, good_images):
+    evil = "</script><script>alert('1')</script>\"&<!--\u2028\udc80.png"
+    path = write_report(
+        tmp_path / "report.html",
+        detector,
+        good_images[:1],
+        names=[evil],
+        summary={evil: evil},
+        title=evil + " {{js}}",
+    )
+    page = path.read_text(encoding="utf-8")
+    assert page.count("<script") == page.count("</script") == 2
+    assert data_of(path)["names"] == [evil]
+    assert "<title>&lt;/script&gt;" in page and "{{js}}</title>" in page
+
+
+def test_copies_of_training_images(tmp_path, detector, good_images):
+    import pandas as pd
+
+    table = pd.DataFrame(
+        {
+            "test": [0, 1],
+            "train": [3, 4],
+            "similarity": [1.0, 1.0],
+            "identical": [True, False],
+            "train_path": ["t3.png", "t4.png"],
+        }
+    )
+    report = write_report(
+        tmp_path / "report.html",
+        detector,
+        good_images[:2],
+        names=["a", "b"],
+        leakage=SimpleNamespace(table=table),
+    )
+    assert data_of(report)["leaks"] == [["a", "t3.png", 1.0], ["b", "t4.png", 0.999]]
+    table["test_path"] = ["x.png", "y.png"]
+    report = write_report(report, detector, good_images[:2], leakage=SimpleNamespace(table=table))
+    assert data_of(report)["leaks"][0][0] == "x.png"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"X": []}, "holds no image"),
+        ({"y": [1]}, "y has 1 entries for 40 images"),
+        ({"names": ["a", "b"]}, "names has 2 entries for 40 images"),
+        ({"thumbnail_size": 4}, "thumbnail_size=4 must be at least 16"),
+        ({"costs": {"missed": 3}}, "costs must be a dict"),
+        ({"y": [2] * 40}, "pass pos_label"),
+    ],
+)
+def test_what_does_not_fit_is_said(tmp_path, detector, good_images, options, message):
+    with pytest.raises(ValueError, match=message):
+        write_report(tmp_path / "report.html", detector, **{"X": good_images, **options})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interruption_leaves_the_old_report(tmp_path, detector, good_images):
+    path = tmp_path / "report.html"
+    path.write_text("old")
+
+    def interrupt(one):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_report(path, detector, good_images, progress=interrupt)
+    with pytest.raises(RuntimeError), replacing(path) as written:
+        written.write_text("half")
+        raise RuntimeError
+    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+    link = tmp_path / "link.html"
+    link.symlink_to(path)
+    write_report(link, detector, good_images)
+    assert link.is_symlink() and data_of(path)["names"][0] == "0"
+
+
+def test_where_a_file_cannot_be(tmp_path):
+    with pytest.raises(IsADirectoryError, match="is a folder"), replacing(tmp_path):
+        pass
+    with pytest.raises(FileNotFoundError, match="no folder"), replacing(tmp_path / "no" / "file"):
+        pass
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+@pytest.mark.parametrize("shape", [(9, 7), (9, 7, 1), (9, 7, 3), (9, 7, 2)])
+def test_pictures_of_any_image(dtype, shape):
+    top = {"uint8": 255, "uint16": 65535, "float32": 1}[dtype]
+    image = np.full(shape, top, dtype)
+    image[0] = 0
+    picture = picture_of(image)
+    assert picture.size == (7, 9) and picture.mode == ("RGB" if shape[2:] == (3,) else "L")
+    assert picture.getextrema() in [(0, 255), ((0, 255),) * 3]
+    low, high = picture_of(image.astype(np.float64) * 5 - 3).convert("L").getextrema()
+    assert (low, high) == (0, 255)
+
+
+def test_maps_are_transparent_but_for_deviations():
+    of_image = np.zeros((100, 260), np.float32)
+    assert map_levels(of_image) is None
+    of_image[50, 200] = 1
+    small = map_levels(of_image, 64)
+    assert small.size == (64, 24)
+    alpha = np.asarray(small.convert("RGBA"))[..., 3]
+    assert alpha.max() > 150 and np.count_nonzero(alpha) <= 9
+    rows, columns = np.nonzero(alpha)
+    assert abs(rows.mean() / 24 - 0.505) < 0.03 and abs(columns.mean() / 64 - 0.77) < 0.02
+
+    marked = np.asarray(overlay_picture(np.full((100, 260), 100, np.uint8), of_image))
+    assert (marked[50, 200] != 100).all() and (marked[:50] == 100).all()
+    plain = overlay_picture(np.full((4, 4), 100, np.uint8), np.zeros((4, 4), np.float32))
+    assert (np.asarray(plain) == 100).all()
