@@ -21,6 +21,11 @@ Tail = Literal["upper", "both"]
 # them to stay in the processor's cache, many enough for small images to be described together.
 _BLOCK_VALUES = 100_000
 
+# The brightest part of a map that is averaged, as a share of its pixels, and the width in pixels
+# of the Gaussian that it is smoothed with before.
+_PEAK_SHARE = 0.005
+_PEAK_SIGMA = 2.0
+
 
 class _Residuals:
     """Sums shared by the statistics of a block of residuals, computed when first needed.
@@ -32,13 +37,16 @@ class _Residuals:
     ----------
     values : ndarray of shape (n, n_pixels), float32 or float64
         Kept as `signed`.
+    shape : tuple of int
+        Of one residual: (h, w), (h, w, c) or (n_pixels,).
     memory : dict
         Arrays that the next block of n images or fewer uses again: to get fresh memory from the
         operating system takes several times longer than the arithmetic.
     """
 
-    def __init__(self, values: Pixels, memory: dict[str, Pixels]) -> None:
+    def __init__(self, values: Pixels, shape: tuple[int, ...], memory: dict[str, Pixels]) -> None:
         self.signed = values
+        self._shape = shape
         self._memory = memory
 
     def _out(self, name: str) -> Pixels:
@@ -140,9 +148,23 @@ class _Residuals:
         return np.where(self.scaled_abs_mean > 0, np.maximum(entropy, 0.0), 0.0)
 
     @property
+    def abs_peak(self) -> Floats:
+        height, width = self._shape[:2] if len(self._shape) > 1 else (1, *self._shape)
+        return _peak(np.abs(self.signed).reshape(len(self.signed), height, width, -1).mean(axis=3))
+
+    @property
     def normalized_entropy(self) -> Floats:
         n_pixels = self.signed.shape[1]
         return self.entropy / np.log(n_pixels) if n_pixels > 1 else self.entropy
+
+
+def _peak(maps: Pixels) -> Floats:
+    smoothed = gaussian_filter(maps.astype(np.float64), (0, _PEAK_SIGMA, _PEAK_SIGMA))
+    pixels = smoothed.reshape(len(maps), -1)
+    n_brightest = max(1, round(_PEAK_SHARE * pixels.shape[1]))
+    # Sorted, so that the sum does not depend on the order a partition happens to leave.
+    brightest = np.sort(np.partition(pixels, -n_brightest, axis=1)[:, -n_brightest:], axis=1)
+    return brightest.mean(axis=1)
 
 
 def _row_means(values: Pixels) -> Floats:
@@ -181,22 +203,8 @@ STATISTICS: dict[str, Statistic] = {
     "mse": Statistic(lambda r: r.var + r.mean**2, "upper"),
     "abs_mean": Statistic(lambda r: r.abs_mean, "upper"),
     "abs_max": Statistic(lambda r: r.largest, "upper"),
+    "abs_peak": Statistic(lambda r: r.abs_peak, "upper"),
 }
-
-
-# The brightest part of a defect map that is averaged, as a share of its pixels, and the width in
-# pixels of the Gaussian that it is smoothed with before.
-_PEAK_SHARE = 0.005
-_PEAK_SIGMA = 2.0
-
-
-def _peak(maps: Pixels) -> Floats:
-    smoothed = gaussian_filter(maps.astype(np.float64), (0, _PEAK_SIGMA, _PEAK_SIGMA))
-    pixels = smoothed.reshape(len(maps), -1)
-    n_brightest = max(1, round(_PEAK_SHARE * pixels.shape[1]))
-    # Sorted, so that the sum does not depend on the order a partition happens to leave.
-    brightest = np.sort(np.partition(pixels, -n_brightest, axis=1)[:, -n_brightest:], axis=1)
-    return brightest.mean(axis=1)
 
 
 #: The statistics of learned defect maps (n, h, w). A new one is a new line here.
@@ -301,6 +309,7 @@ class ResidualStatistics(TransformerMixin, BaseEstimator):
         ``mse``                 signed    mean squared error of the reconstruction
         ``abs_mean``            absolute  mean absolute error of the reconstruction
         ``abs_max``             absolute  largest deviation, bright or dark
+        ``abs_peak``            absolute  mean of the largest 0.5 %, smoothed (Gaussian, sigma 2)
         ======================  ========  =======================================================
 
     Notes
@@ -383,7 +392,7 @@ class ResidualStatistics(TransformerMixin, BaseEstimator):
             rows = slice(start, start + step)
             # In C order: the order of a sum would change its rounding.
             values: Pixels = residuals[rows].astype(dtype, order="C", copy=False)
-            block = _Residuals(values, memory)
+            block = _Residuals(values, X.shape[1:], memory)
             for column, name in enumerate(names):
                 statistics[rows, column] = STATISTICS[name].compute(block)
         return statistics
