@@ -395,10 +395,11 @@ def test_damaged_files_are_refused_or_score(fuzz, fitted, good_images, tmp_path)
 
 
 def test_reads_the_files_of_older_versions():
-    X = np.add.outer(np.arange(5), np.indices((12, 10)).sum(axis=0) % 7).astype(np.uint8)
+    X = np.random.RandomState(1).randint(0, 256, (5, 12, 10), dtype=np.uint8)
     for path in sorted((HERE / "data").glob("*.ncae")):
         expected = json.loads(path.with_suffix(".json").read_text())
         detector = persistence.load(path)
         # Another version of a dependency may sum in another order.
         np.testing.assert_allclose(detector.score_samples(X), expected["scores"], rtol=1e-4)
-        np.testing.assert_array_equal(detector.predict(X), expected["labels"])
+        assert detector.offset_ == expected["offset"]
+        np.testing.assert_array_equal(detector.p_values(X), expected["p_values"])
