@@ -5,6 +5,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+
+# The largest pixel values whose squares can be summed, in float32 and in float64.
+_LARGEST_SINGLE = 1e15
+_LARGEST = 1e100
 
 
 def with_channels(shape: Sequence[int]) -> tuple[int, ...]:
@@ -16,6 +21,7 @@ def as_stack(X: Any, name: str) -> Any:
     """Turn X into an array, where it is not an array, a table or a sparse matrix already."""
     if isinstance(X, str | os.PathLike):
         X = [X]
+    X = without_mask(X, name)
     if not hasattr(X, "ndim"):
         if isinstance(X, list | tuple) and len(X) > 0 and isinstance(X[0], str | os.PathLike):
             raise TypeError(
@@ -30,6 +36,8 @@ def as_stack(X: Any, name: str) -> Any:
                 f"{name} takes images of one size, got shapes {shapes[0]} and {shapes[-1]}. "
                 "Resize them, for example with ImageLoader(size=...)."
             ) from error
+    if isinstance(X, np.ndarray) and X.ndim == 0 and X.dtype == object:
+        raise TypeError(f"{name} takes an array of images, got a {type(X.item()).__name__}.")
     if isinstance(X, np.ndarray) and X.dtype.kind in "OUS" and X.ndim == 1 and len(X) > 0:
         what = "file paths" if isinstance(X[0], str | os.PathLike) else f"{type(X[0]).__name__}s"
         raise TypeError(
@@ -37,6 +45,84 @@ def as_stack(X: Any, name: str) -> Any:
             f"Load files first: make_pipeline(ImageLoader(size=...), {name}(...))."
         )
     return X
+
+
+def without_mask(X: Any, name: str) -> Any:
+    """Take an array for its values, and refuse one with masked pixels, which nobody would read.
+
+    Parameters
+    ----------
+    X : object
+        A masked array, or a list with such in it, or anything else.
+    name : str
+        Who takes it, for the message.
+
+    Returns
+    -------
+    X : object
+        Without a mask of nothing.
+
+    Raises
+    ------
+    ValueError
+        If pixels are masked.
+    """
+    images = X if isinstance(X, list | tuple) else [X]
+    n_masked = sum(
+        np.count_nonzero(np.ma.getmaskarray(image))
+        for image in images
+        if isinstance(image, np.ma.MaskedArray)
+    )
+    if n_masked:
+        raise ValueError(
+            f"{name} takes images without masked pixels, got {n_masked} of them. Fill them, for "
+            "example with X.filled(numpy.ma.median(X))."
+        )
+    return X.data if isinstance(X, np.ma.MaskedArray) else X
+
+
+def check_values(images: NDArray[Any], name: str) -> NDArray[Any]:
+    """Refuse values that cannot be computed with, and widen floats where they need it.
+
+    Parameters
+    ----------
+    images : ndarray
+        Finite, where it holds floats.
+    name : str
+        Who takes it, for the message.
+
+    Returns
+    -------
+    images : ndarray
+        As it was, or as float64.
+
+    Raises
+    ------
+    TypeError
+        If they are not real numbers.
+    ValueError
+        If they are larger than 1e100.
+    """
+    kind, itemsize = images.dtype.kind, images.dtype.itemsize
+    if kind not in "biuf":
+        raise TypeError(
+            f"{name} takes images of real numbers, got an array of {images.dtype}. Convert "
+            "them, for example with X.astype(float)."
+        )
+    if kind != "f" or not images.size:
+        return images
+    largest = max(-float(images.min()), float(images.max()))
+    if largest > _LARGEST:
+        raise ValueError(
+            f"{name} takes pixel values of at most {_LARGEST:g}, got {largest:g}: the squares of "
+            "larger ones cannot be summed. Rescale X, or look for a value that stands for a "
+            "missing pixel."
+        )
+    # float32 loses the squares of what is very large, and of what is very small.
+    too_much = itemsize == 4 and not (
+        largest == 0 or 1 / _LARGEST_SINGLE < largest < _LARGEST_SINGLE
+    )
+    return images.astype(np.float64) if too_much or itemsize > 8 else images
 
 
 def check_rank(shape: tuple[int, ...], name: str) -> None:

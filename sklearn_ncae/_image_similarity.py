@@ -20,6 +20,7 @@ import numpy as np
 from joblib import Parallel, delayed
 from numpy.typing import NDArray
 
+from sklearn_ncae._image_arrays import without_mask
 from sklearn_ncae._optional import import_extra
 
 _SIDE = 128  # pixels of the square thumbnail everything is measured on
@@ -57,6 +58,7 @@ def as_sequence(images: Images, name: str) -> Images:
         )
     if len(images) == 0:
         raise ValueError(f"{name} is empty; at least one image is needed.")
+    images = without_mask(images, name)
     return images if isinstance(images, np.ndarray) else list(images)
 
 

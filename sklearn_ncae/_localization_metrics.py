@@ -7,6 +7,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
+from sklearn_ncae._image_arrays import without_mask
+
 
 def pixel_roc_auc_score(
     masks: ArrayLike | Sequence[ArrayLike], maps: ArrayLike | Sequence[ArrayLike]
@@ -31,7 +33,10 @@ def pixel_roc_auc_score(
     Raises
     ------
     ValueError
-        If shapes differ, a map is not finite, or there are no defective or no good pixels.
+        If shapes differ, a map or mask has values that are not finite or are masked, or there
+        are no defective or no good pixels.
+    TypeError
+        If a map or mask holds no real numbers.
 
     Examples
     --------
@@ -76,8 +81,10 @@ def aupro_score(
     Raises
     ------
     ValueError
-        If shapes differ, a map is not finite, `max_fpr` is not in (0, 1], or there are no
-        defective or no good pixels.
+        If shapes differ, a map or mask has values that are not finite or are masked, `max_fpr`
+        is not in (0, 1], or there are no defective or no good pixels.
+    TypeError
+        If a map or mask holds no real numbers.
 
     Notes
     -----
@@ -138,21 +145,29 @@ def _joined(parts: Iterable[NDArray[Any]]) -> NDArray[Any]:
     return np.concatenate(arrays, dtype=np.result_type(np.float32, *arrays))
 
 
+def _real(values: Any, name: str) -> NDArray[Any]:
+    values = np.asarray(without_mask(values, name))
+    if values.dtype.kind not in "biuf":
+        raise TypeError(f"{name} must hold real numbers, got {values.dtype}.")
+    if not np.isfinite(values).all():
+        raise ValueError(f"{name} has values that are not finite.")
+    return values
+
+
 def _checked_pairs(masks: Any, maps: Any) -> list[tuple[NDArray[np.bool_], NDArray[Any]]]:
     """Return one (boolean mask, map) pair of 2-D arrays per image."""
     if len(masks) != len(maps):
         raise ValueError(f"There are {len(masks)} masks but {len(maps)} maps; give one for each.")
     pairs = []
     for index, (mask, values) in enumerate(zip(masks, maps, strict=True)):
-        mask, values = np.asarray(mask) != 0, np.asarray(values)
+        mask = _real(mask, f"The mask of image {index}") != 0
+        values = _real(values, f"The map of image {index}")
         if values.ndim != 2 or mask.shape != values.shape:
             raise ValueError(
                 f"Image {index}: the mask has shape {mask.shape} and the map {values.shape}, but "
                 "both must be (h, w) alike. Reduce channels first, for example by "
                 "np.abs(residual).max(axis=-1), and pass a single image in a list."
             )
-        if not np.isfinite(values).all():
-            raise ValueError(f"Image {index}: the map has values that are not finite.")
         pairs.append((mask, values))
     n_defective = sum(np.count_nonzero(mask) for mask, _ in pairs)
     if n_defective == 0:

@@ -17,6 +17,7 @@ from sklearn.svm import OneClassSVM
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from sklearn_ncae._image_arrays import check_values, without_mask
 from sklearn_ncae.detector import ResidualDetector
 from sklearn_ncae.images import read_image
 
@@ -134,11 +135,12 @@ class MeanBrightnessDetector(OutlierMixin, BaseEstimator):
             # One by one, because files may differ in size; integers keep equal images equal.
             files = (read_image(path, dtype="uint16") for path in X)
             return np.array([image.mean(dtype=np.float64) for image in files])
+        X = without_mask(X, type(self).__name__)
         images = np.asarray(X)
         if images.ndim > 2:
             # n_features_in_ then counts pixel values, not rows of pixels.
             X = images.reshape(len(images), -1)
-        pixels = validate_data(self, X, reset=reset)
+        pixels = check_values(validate_data(self, X, reset=reset), type(self).__name__)
         return np.asarray(pixels.mean(axis=1, dtype=np.float64))
 
 

@@ -266,6 +266,7 @@ def load_image_folder(
     mode: str = "gray",
     dtype: str = "uint8",
     n_jobs: int | None = None,
+    on_error: str = "raise",
 ) -> Bunch:
     """Load a folder of images that are sorted into good and defective ones by subfolder.
 
@@ -293,6 +294,9 @@ def load_image_folder(
         Type of the images, see :class:`~sklearn_ncae.images.ImageLoader`.
     n_jobs : int, default=None
         Number of threads that read.
+    on_error : {"raise", "skip"}, default="raise"
+        What a file does that cannot be read: it raises, or it is left out with a warning that
+        names it.
 
     Returns
     -------
@@ -320,7 +324,7 @@ def load_image_folder(
         If it holds no images, none of the `good` subfolders, or not all of the `defect` subfolders
         asked for; the message lists what was found.
     OSError
-        If a file cannot be read as an image.
+        If a file cannot be read as an image, with ``on_error="skip"`` if none can.
 
     Notes
     -----
@@ -397,8 +401,11 @@ def load_image_folder(
         DESCR=f"Images of {str(root)!r}: {listing}.",
     )
     if load:
-        loader = ImageLoader(size=size, mode=mode, dtype=dtype, n_jobs=n_jobs)
+        loader = ImageLoader(size=size, mode=mode, dtype=dtype, n_jobs=n_jobs, on_error=on_error)
         bunch["images"] = loader.fit_transform(paths)
+        if unreadable := list(getattr(loader, "unreadable_", ())):
+            for name in ("images", "paths", "target", "split", "kind"):
+                bunch[name] = np.delete(bunch[name], unreadable, axis=0)
     return bunch
 
 

@@ -8,6 +8,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import gaussian_filter, uniform_filter
 from sklearn.utils import check_random_state
 
+from sklearn_ncae._image_arrays import without_mask
+
 Floats = NDArray[np.float32]
 # How deep each pixel of a box lies inside a shape, in pixels and negative outside, with the row
 # and column of the box's first pixel in the image. The box may stick out of the image.
@@ -271,7 +273,7 @@ def draw_defects(
     >>> bool(np.all(np.abs(defective - images)[masks] > 0.14))
     True
     """
-    given = np.asarray(images)
+    given = np.asarray(without_mask(images, "draw_defects"))
     if given.ndim != 4 or given.dtype.kind not in "biuf" or not given.shape[-1]:
         raise ValueError(
             f"images must be real numbers of shape (n, h, w, c), not {given.dtype} of shape "

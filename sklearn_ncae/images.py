@@ -14,7 +14,13 @@ from sklearn.utils import Tags
 from sklearn.utils._param_validation import StrOptions, validate_params
 from sklearn.utils.validation import check_array, validate_data
 
-from sklearn_ncae._image_arrays import as_stack, check_fitted_shape, check_rank, with_channels
+from sklearn_ncae._image_arrays import (
+    as_stack,
+    check_fitted_shape,
+    check_rank,
+    check_values,
+    with_channels,
+)
 from sklearn_ncae._optional import import_extra
 
 _FULL_SCALE = {"uint8": 255, "uint16": 65535, "float32": 1}
@@ -47,17 +53,18 @@ def check_image_stack(
     Returns
     -------
     images : ndarray of shape (n, h, w, c)
-        A view of X where X is an array: nothing is copied or scaled.
+        A view of X where X is an array: nothing is copied or scaled, but for floats of other
+        sizes than float64 can hold, and for those whose squares only float64 can hold.
     layout : tuple of int
         The shape of one image as it was given, ``X.shape[1:]``.
 
     Raises
     ------
     TypeError
-        If X is sparse, or holds file paths or other objects.
+        If X is sparse, or holds file paths, dates or other objects.
     ValueError
-        If X is empty, not finite, complex, of another rank, or of another shape than
-        `image_shape` or than the images the estimator was fitted on.
+        If X is empty, not finite, masked, complex, larger than 1e100, of another rank, or of
+        another shape than `image_shape` or than the images the estimator was fitted on.
     """
     name = type(estimator).__name__
     if image_shape is not None:
@@ -92,6 +99,7 @@ def check_image_stack(
                 f"{name} got images of shape {images.shape[1:]}, but image_shape={image_shape}."
             )
         layout = images.shape[1:]
+    images = check_values(images, name)
     images = images.reshape(len(images), *with_channels(images.shape[1:]))
     if reset:
         estimator.image_shape_ = images.shape[1:]
@@ -184,15 +192,26 @@ class ImageLoader(TransformerMixin, BaseEstimator):
     n_jobs : int, default=None
         Number of threads that decode. `None` means 1 unless in a
         :obj:`joblib.parallel_config` context, -1 means one per processor.
+    on_error : {"raise", "skip"}, default="raise"
+        What a file does that cannot be read: it raises, or it is skipped. Skipped files are named
+        by a warning and in `unreadable_`. Their images are black, so that the rows of the result
+        are those of `X`, and what a detector says of them means nothing; see the example.
+
+    Attributes
+    ----------
+    unreadable_ : dict of int to str
+        With ``on_error="skip"``, the rows that the last `transform` has skipped, and why.
 
     See Also
     --------
     read_image : Reads one file, and states how depths and colours are converted.
+    sklearn_ncae.datasets.load_image_folder : Leaves such files out, for training.
 
     Examples
     --------
     >>> import tempfile
     >>> from pathlib import Path
+    >>> import numpy as np
     >>> from PIL import Image
     >>> from sklearn_ncae.images import ImageLoader
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -202,11 +221,26 @@ class ImageLoader(TransformerMixin, BaseEstimator):
     ...     images = ImageLoader(size=(24, 32)).fit_transform(paths)
     >>> images.shape, images.dtype
     ((3, 24, 32), dtype('uint8'))
+
+    A file that cannot be read must not lose the scores of the others, and must not pass for good:
+
+    >>> import warnings
+    >>> with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+    ...     warnings.simplefilter("ignore")
+    ...     paths = [Path(folder) / "part.png", Path(folder) / "damaged.png"]
+    ...     Image.new("L", (64, 48), color=128).save(paths[0])
+    ...     _ = paths[1].write_bytes(b"")
+    ...     loader = ImageLoader(on_error="skip")
+    ...     scores = loader.fit_transform(paths).mean(axis=(1, 2))
+    >>> scores[list(loader.unreadable_)] = np.nan
+    >>> scores
+    array([128.,  nan])
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         **_READING,
         "n_jobs": [Integral, None],
+        "on_error": [StrOptions({"raise", "skip"})],
     }
 
     def __init__(
@@ -216,11 +250,13 @@ class ImageLoader(TransformerMixin, BaseEstimator):
         mode: str = "gray",
         dtype: str = "uint8",
         n_jobs: int | None = None,
+        on_error: str = "raise",
     ) -> None:
         self.size = size
         self.mode = mode
         self.dtype = dtype
         self.n_jobs = n_jobs
+        self.on_error = on_error
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: ArrayLike, y: object = None) -> Self:
@@ -272,30 +308,52 @@ class ImageLoader(TransformerMixin, BaseEstimator):
         FileNotFoundError
             If a file is missing.
         OSError
-            If a file cannot be read as an image; the message names it.
+            If a file cannot be read as an image; the message names it. With ``on_error="skip"``
+            if none can.
+
+        Warns
+        -----
+        UserWarning
+            With ``on_error="skip"``, naming the files that were skipped.
         """
         self._validate_params()  # a stateless transformer may be used without fit
         size = _check_size(self.size)
         paths = _check_paths(X)
+        read = _decode if self.on_error == "raise" else _decode_or_error
         # Threads, because Pillow releases the interpreter lock while it decodes. A generator,
         # because a list of images and their stack would be in memory together.
         decoded = joblib.Parallel(n_jobs=self.n_jobs, prefer="threads", return_as="generator")(
-            joblib.delayed(_decode)(path, size, self.mode, self.dtype) for path in paths
+            joblib.delayed(read)(path, size, self.mode, self.dtype) for path in paths
         )
-        first = next(decoded)
-        images = np.empty((len(paths), *first.shape), dtype=self.dtype)
-        images[0] = first
-        for i, image in enumerate(decoded, start=1):
-            if image.shape != first.shape:
+        errors: dict[int, Exception] = {}
+        images: NDArray[Any] | None = None
+        for i, image in enumerate(decoded):
+            if isinstance(image, Exception):
+                errors[i] = image
+                continue
+            if images is None:
+                first, images = i, np.zeros((len(paths), *image.shape), dtype=self.dtype)
+            if image.shape != images.shape[1:]:
                 with warnings.catch_warnings():  # joblib warns of the reads that this cancels
                     warnings.simplefilter("ignore", UserWarning)
                     decoded.close()
                 raise ValueError(
-                    f"The images differ in size: {paths[0]} has (height, width) "
-                    f"{first.shape[:2]}, {paths[i]} has {image.shape[:2]}. Set size=(height, "
+                    f"The images differ in size: {paths[first]} has (height, width) "
+                    f"{images.shape[1:3]}, {paths[i]} has {image.shape[:2]}. Set size=(height, "
                     "width) to bring all of them to one size."
                 )
             images[i] = image
+        if images is None:
+            raise errors[0]
+        if self.on_error == "skip":
+            self.unreadable_ = {i: str(error) for i, error in errors.items()}
+        if errors:
+            warnings.warn(
+                f"{len(errors)} of {len(paths)} files cannot be read, and what is said of them "
+                f"means nothing: {' '.join(map(str, errors.values()))}",
+                UserWarning,
+                stacklevel=2,
+            )
         return images
 
     def __sklearn_tags__(self) -> Tags:
@@ -319,11 +377,16 @@ def _decode(
         with pil.open(path) as file:
             file_format = file.format
             image = pil_ops.exif_transpose(file)  # this decodes, so all of the file is read
+            if not image.mode.startswith(("I", "F")):
+                image = image.convert("L" if mode == "gray" else "RGB")
     except FileNotFoundError as error:
         raise FileNotFoundError(f"There is no image file {os.fspath(path)!r}.") from error
     except MemoryError:
         raise
     except Exception as error:  # damaged files raise nearly anything in Pillow's decoders
+        if isinstance(error, OSError) and error.errno is not None:  # of the system, not of Pillow
+            what = f"Cannot read {os.fspath(path)!r}: {error.strerror}"
+            raise type(error)(error.errno, what) from error
         raise OSError(
             f"Cannot read {os.fspath(path)!r} as an image; it is damaged or of an unknown format "
             f"({type(error).__name__}: {error})."
@@ -339,7 +402,6 @@ def _decode(
     if deep:
         bands = [pil.fromarray(np.asarray(image).astype(np.float32))]
     else:
-        image = image.convert("L" if mode == "gray" else "RGB")
         # Averages rounded to 8 bits are all that uint8 needs, and several times faster.
         bands = [image] if dtype == "uint8" else [band.convert("F") for band in image.split()]
     if size is not None:
@@ -354,6 +416,13 @@ def _decode(
     if deep and mode == "color":
         pixels = np.repeat(pixels[..., np.newaxis], 3, axis=-1)
     return pixels.astype(dtype, copy=False)
+
+
+def _decode_or_error(*arguments: Any) -> NDArray[Any] | Exception:
+    try:
+        return _decode(*arguments)
+    except (OSError, ValueError) as error:
+        return error
 
 
 def _check_size(size: object) -> tuple[int, int] | None:

@@ -11,6 +11,8 @@ from scipy.ndimage import gaussian_filter
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_array, validate_data
 
+from sklearn_ncae._image_arrays import check_values, without_mask
+
 Floats = NDArray[np.float64]
 Pixels = NDArray[np.floating[Any]]
 Tail = Literal["upper", "both"]
@@ -376,10 +378,11 @@ class ResidualStatistics(TransformerMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If X has fewer than two dimensions, is empty, or has nan or infinite values.
+            If X has fewer than two dimensions, is empty, or has values that are nan, infinite,
+            masked or larger than 1e100.
         """
         names = check_statistic_names(self.statistics)
-        X = self._check(X, reset=False)
+        X = check_values(self._check(X, reset=False), "ResidualStatistics")
         residuals = X.reshape(len(X), -1)
         statistics = np.empty((len(X), len(names)))
         dtype = np.float32 if np.can_cast(X.dtype, np.float32) else np.float64
@@ -409,6 +412,7 @@ class ResidualStatistics(TransformerMixin, BaseEstimator):
         return np.asarray(check_statistic_names(self.statistics), dtype=object)
 
     def _check(self, X: Any, reset: bool) -> NDArray[Any]:
+        X = without_mask(X, "ResidualStatistics")
         X = X if hasattr(X, "ndim") else np.asarray(X)
         # A residual of any size can be described: only tables have a number of features to keep.
         if X.ndim == 2:

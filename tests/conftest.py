@@ -7,6 +7,10 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 
 import numpy as np
 import pytest
+from hypothesis import settings
+
+# pytest --hypothesis-profile=nightly
+settings.register_profile("nightly", max_examples=1000, deadline=None)
 
 
 @pytest.fixture(scope="session")

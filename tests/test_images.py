@@ -232,8 +232,12 @@ class TestInScikitLearn:
         loader = ImageLoader(size=(4, 5), mode="color", dtype="uint16", n_jobs=2)
         assert clone(loader).get_params() == loader.get_params()
         assert loader.get_params() == {
-            "size": (4, 5), "mode": "color", "dtype": "uint16", "n_jobs": 2
-        }  # fmt: skip
+            "size": (4, 5),
+            "mode": "color",
+            "dtype": "uint16",
+            "n_jobs": 2,
+            "on_error": "raise",
+        }
 
     @pytest.mark.parametrize("as_array", [False, True])
     def test_grid_search_splits_paths(self, tmp_path, as_array):
