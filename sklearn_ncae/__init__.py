@@ -1,15 +1,19 @@
 """Image outlier detection with a neighbor convolution autoencoder, for scikit-learn.
 
-Importing the package imports neither Keras nor TensorFlow: they are loaded when a network is
-built.
+Importing the package imports nothing else: every name is loaded when first asked for, Keras and
+TensorFlow when a network is built. So `sklearn_ncae.onnx` runs where they are not installed.
 """
 
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-from sklearn_ncae.detector import NCAEDetector, ResidualDetector
-from sklearn_ncae.images import ImageLoader
-from sklearn_ncae.reconstructor import NCAEReconstructor
-from sklearn_ncae.residuals import ResidualStatistics
+if TYPE_CHECKING:
+    from sklearn_ncae.detector import NCAEDetector, ResidualDetector
+    from sklearn_ncae.images import ImageLoader
+    from sklearn_ncae.layers import NeighborConv2D
+    from sklearn_ncae.reconstructor import NCAEReconstructor
+    from sklearn_ncae.residuals import ResidualStatistics
+    from sklearn_ncae.wrappers import KerasReconstructor
 
 __version__ = "0.1.0"
 
@@ -23,20 +27,23 @@ __all__ = [
     "ResidualStatistics",
 ]
 
-# These are Keras classes: they are imported with Keras when first asked for.
-_NEED_KERAS = {
-    "KerasReconstructor": "sklearn_ncae.wrappers",
-    "NeighborConv2D": "sklearn_ncae.layers",
+_MODULES = {
+    "ImageLoader": "images",
+    "KerasReconstructor": "wrappers",
+    "NCAEDetector": "detector",
+    "NCAEReconstructor": "reconstructor",
+    "NeighborConv2D": "layers",
+    "ResidualDetector": "detector",
+    "ResidualStatistics": "residuals",
 }
 
 
 def __getattr__(name: str) -> Any:
-    if name in _NEED_KERAS:
-        from importlib import import_module
-
-        return getattr(import_module(_NEED_KERAS[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    return value
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_NEED_KERAS])
+    return sorted({*globals(), *_MODULES})

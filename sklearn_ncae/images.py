@@ -14,6 +14,7 @@ from sklearn.utils import Tags
 from sklearn.utils._param_validation import StrOptions, validate_params
 from sklearn.utils.validation import check_array, validate_data
 
+from sklearn_ncae._image_arrays import as_stack, check_fitted_shape, check_rank, with_channels
 from sklearn_ncae._optional import import_extra
 
 _FULL_SCALE = {"uint8": 255, "uint16": 65535, "float32": 1}
@@ -68,7 +69,7 @@ def check_image_stack(
                 "image_shape must be (height, width) or (height, width, channels), positive "
                 f"integers; got {image_shape!r}."
             )
-    X = _stack(X, name)
+    X = as_stack(X, name)
     if X.ndim == 2:
         X = validate_data(estimator, X, reset=reset)
         fitted_shape = None if reset else estimator.image_shape_
@@ -83,61 +84,21 @@ def check_image_stack(
         images: NDArray[Any] = X.reshape(len(X), *shape)
     else:
         images = check_array(X, ensure_2d=False, allow_nd=True, estimator=estimator, input_name="X")
-        if images.ndim not in (3, 4) or 0 in images.shape:
-            raise ValueError(
-                f"{name} takes images as (n, height, width), (n, height, width, channels) or "
-                f"(n, n_features); got an array of shape {images.shape}. Reshape your data, for "
-                "a single image to image[np.newaxis]."
-            )
-        if image_shape is not None and _with_channels(image_shape) != _with_channels(
+        check_rank(images.shape, name)
+        if image_shape is not None and with_channels(image_shape) != with_channels(
             images.shape[1:]
         ):
             raise ValueError(
                 f"{name} got images of shape {images.shape[1:]}, but image_shape={image_shape}."
             )
         layout = images.shape[1:]
-    images = images.reshape(len(images), *_with_channels(images.shape[1:]))
+    images = images.reshape(len(images), *with_channels(images.shape[1:]))
     if reset:
         estimator.image_shape_ = images.shape[1:]
         estimator.n_features_in_ = int(np.prod(images.shape[1:]))
-    elif images.shape[1:] != estimator.image_shape_:
-        raise ValueError(
-            f"{name} was fitted on images of shape {estimator.image_shape_} (height, width, "
-            f"channels), got images of shape {images.shape[1:]}. Resize them, for example with "
-            "ImageLoader(size=...)."
-        )
+    else:
+        check_fitted_shape(images.shape[1:], estimator.image_shape_, name)
     return images, layout
-
-
-def _with_channels(shape: Sequence[int]) -> tuple[int, ...]:
-    return (*shape, 1) if len(shape) == 2 else tuple(shape)
-
-
-def _stack(X: Any, name: str) -> Any:
-    """Turn X into an array, where it is not an array, a table or a sparse matrix already."""
-    if isinstance(X, str | os.PathLike):
-        X = [X]
-    if not hasattr(X, "ndim"):
-        if isinstance(X, list | tuple) and len(X) > 0 and isinstance(X[0], str | os.PathLike):
-            raise TypeError(
-                f"{name} takes images, got file paths such as {os.fspath(X[0])!r}. Load them "
-                f"first: make_pipeline(ImageLoader(size=...), {name}(...))."
-            )
-        try:
-            X = np.asarray(X)
-        except ValueError as error:
-            shapes = sorted({np.shape(image) for image in X})
-            raise ValueError(
-                f"{name} takes images of one size, got shapes {shapes[0]} and {shapes[-1]}. "
-                "Resize them, for example with ImageLoader(size=...)."
-            ) from error
-    if isinstance(X, np.ndarray) and X.dtype.kind in "OUS" and X.ndim == 1 and len(X) > 0:
-        what = "file paths" if isinstance(X[0], str | os.PathLike) else f"{type(X[0]).__name__}s"
-        raise TypeError(
-            f"{name} takes images of one size as an array of numbers, got an array of {what}. "
-            f"Load files first: make_pipeline(ImageLoader(size=...), {name}(...))."
-        )
-    return X
 
 
 @validate_params({"path": [str, os.PathLike], **_READING}, prefer_skip_nested_validation=True)

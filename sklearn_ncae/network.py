@@ -17,6 +17,8 @@ _SMALLEST_DRAWING = 8
 _EXPOSURE = 0.35
 # Of the running means of batch normalization: they follow within some tens of steps.
 _MOMENTUM = 0.95
+# Share of the channels that a step of the training does without, before each level outwards.
+_DROPOUT = 0.2
 
 Training = Literal["repair", "reconstruct"]
 Convolution = Literal["neighbor", "standard"]
@@ -69,10 +71,12 @@ def build_network(
     """
     random_state = random_state or np.random.RandomState(0)
 
-    def seeded(layer: Any, *args: Any, **kwargs: Any) -> keras.layers.Layer:
+    def draw_seed() -> int:
         # A seed of its own for each layer: no global generator is read or changed.
-        seed = int(random_state.randint(2**31 - 1))
-        initializer = keras.initializers.GlorotUniform(seed=seed)
+        return int(random_state.randint(2**31 - 1))
+
+    def seeded(layer: Any, *args: Any, **kwargs: Any) -> keras.layers.Layer:
+        initializer = keras.initializers.GlorotUniform(seed=draw_seed())
         return layer(*args, kernel_initializer=initializer, **kwargs)
 
     make_convolution: Any = {
@@ -82,7 +86,7 @@ def build_network(
 
     inputs = keras.Input(image_shape, name="image")
     if training == "repair":
-        outputs = _repairing(inputs, filters, make_convolution, seeded)
+        outputs = _repairing(inputs, filters, make_convolution, seeded, draw_seed)
     else:
         outputs = _reconstructing(
             inputs, filters, make_convolution, seeded, bottleneck, bottleneck_size
@@ -124,13 +128,15 @@ def _reconstructing(
     return seeded(convolution, filters=inputs.shape[-1], name="reconstruction")(x)
 
 
-def _repairing(inputs: Any, filters: Sequence[int], convolution: Any, seeded: Any) -> Any:
+def _repairing(
+    inputs: Any, filters: Sequence[int], convolution: Any, seeded: Any, draw_seed: Any
+) -> Any:
     """U-net; what would be its widest level is one transposed convolution, for speed."""
 
     def convolve(x: Any, layer: Any, name: str, **kwargs: Any) -> Any:
         x = seeded(layer, use_bias=False, name=name, **kwargs)(x)
         x = keras.layers.BatchNormalization(momentum=_MOMENTUM, name=f"{name}_normalized")(x)
-        return keras.layers.ReLU(name=f"{name}_relu")(x)
+        return keras.layers.Activation("relu", name=f"{name}_relu")(x)
 
     x = inputs
     levels = []  # what each level starts from, to crop to and to go past to on the way back
@@ -140,6 +146,8 @@ def _repairing(inputs: Any, filters: Sequence[int], convolution: Any, seeded: An
         x = convolve(x, convolution, f"encoder_{level}_b", filters=width)
     for level in reversed(range(1, len(filters))):
         width = filters[level - 1]
+        # Whole channels at a time: what a few images have taught one of them is not relied on.
+        x = keras.layers.SpatialDropout2D(_DROPOUT, seed=draw_seed(), name=f"dropout_{level}")(x)
         x = convolve(x, keras.layers.Conv2D, f"narrow_{level}", filters=width, kernel_size=1)
         x = keras.layers.UpSampling2D(name=f"upsample_{level}")(x)
         x = _crop(x, levels[level], f"crop_{level}")

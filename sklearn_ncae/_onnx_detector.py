@@ -1,0 +1,191 @@
+"""A fitted detector as one ONNX graph, from the pixels to the decision."""
+
+import json
+from collections.abc import Callable
+from os import PathLike
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike
+from sklearn.utils.validation import check_is_fitted
+
+import sklearn_ncae
+from sklearn_ncae._onnx_graph import Graph, integers
+from sklearn_ncae._onnx_layers import add_network
+from sklearn_ncae._onnx_statistics import DEFECT_MAP_STATISTICS, STATISTICS, Residuals
+from sklearn_ncae._out_of_fold import response_names
+from sklearn_ncae.detector import _ALL_STATISTICS, _ResidualDetectorBase
+from sklearn_ncae.model_selection import TunedThresholdDetector
+from sklearn_ncae.reconstructor import NCAEReconstructor
+
+# Adds a reconstructor: from pixels (n, h, w, c) of a dtype to reconstructions of the same shape,
+# dtype and unit, and to the logits of defect maps (n, h, w), if there are any.
+AddReconstructor = Callable[[Graph, Any, str, DTypeLike], tuple[str, str | None]]
+
+# Scores of the detector and of its graph differ by rounding. What is as close to a calibration
+# score or the threshold as this share of it is equal to it, as is the image it was taken from.
+_ROUNDING = 1e-6
+
+# Pixels are float32 unless it resolves the range of the training images no finer than this.
+_RESOLUTION = 1e-6
+
+
+def export_detector(detector: Any, path: str | PathLike[str], dtype: str) -> None:
+    """Write a detector to an ONNX file; see `sklearn_ncae.onnx.export`."""
+    detector, offset = _detector_and_offset(detector)
+    reconstructor = detector.reconstructor_
+    add_reconstructor = _find_converter(reconstructor)
+    input_dtype = _sufficient_dtype(reconstructor) if dtype == "auto" else dtype
+    height, width, _ = detector.image_shape_
+    layout = tuple(detector._layout)
+
+    graph = Graph()
+    image = graph.input("image", input_dtype, layout)
+    unit = np.result_type(input_dtype, np.float32)
+    pixels = graph.cast(graph.add("Reshape", image, integers(-1, *detector.image_shape_)), unit)
+    reconstruction, logits = add_reconstructor(graph, reconstructor, pixels, unit)
+    residual = graph.add("Sub", pixels, reconstruction)
+    graph.output("residual", graph.add("Reshape", residual, integers(-1, *layout)), unit, layout)
+    residuals = Residuals(graph, residual, detector.image_shape_)
+    statistics = {name: STATISTICS[name] for name in detector._names if name in STATISTICS}
+    values = {name: add(residuals) for name, add in statistics.items()}
+    if logits is not None and hasattr(detector, "defect_map"):
+        maps = graph.add("Sigmoid", logits)
+        graph.output("defect_map", maps, np.float32, (height, width))
+        for name in detector._names:
+            if name not in values:
+                values[name] = DEFECT_MAP_STATISTICS[name](graph, maps, (height, width))
+    _add_decision(graph, detector, [values[name] for name in detector._names], offset)
+    graph.save(
+        path,
+        name=type(detector).__name__,
+        version=sklearn_ncae.__version__,
+        metadata=_metadata(detector, offset),
+    )
+
+
+def _detector_and_offset(detector: Any) -> tuple[Any, float]:
+    """Look up the detector behind a tuned threshold, and the threshold of its scores."""
+    base, tuned = detector, isinstance(detector, TunedThresholdDetector)
+    if tuned:
+        check_is_fitted(detector)
+        base = detector.detector_
+    if not isinstance(base, _ResidualDetectorBase):
+        raise TypeError(
+            "export takes a fitted NCAEDetector or ResidualDetector, or a TunedThresholdDetector "
+            f"around one; got {detector!r}. Of a pipeline, export the last step."
+        )
+    check_is_fitted(base)
+    if not tuned:
+        return base, base.offset_
+    of_decision = response_names(detector.response_method)[0] == "decision_function"
+    return base, detector.offset_ + (base.offset_ if of_decision else 0.0)
+
+
+def _find_converter(reconstructor: Any) -> AddReconstructor:
+    if isinstance(reconstructor, NCAEReconstructor):
+        return _add_ncae
+    # Imports scikeras, which no one else needs.
+    from sklearn_ncae.wrappers import KerasReconstructor
+
+    if isinstance(reconstructor, KerasReconstructor):
+        return _add_keras
+    raise TypeError(
+        f"The ONNX export does not know the reconstructor {type(reconstructor).__name__}. It "
+        "knows NCAEReconstructor and KerasReconstructor."
+    )
+
+
+def _sufficient_dtype(reconstructor: Any) -> str:
+    scale = getattr(reconstructor, "_scale", None)
+    if scale is None:
+        return "float32"
+    largest = max(abs(scale.low), abs(scale.low + scale.span))
+    resolution = np.finfo(np.float32).eps * largest / scale.span
+    return "float32" if resolution <= _RESOLUTION else "float64"
+
+
+def _add_ncae(
+    graph: Graph, reconstructor: Any, pixels: str, unit: DTypeLike
+) -> tuple[str, str | None]:
+    scale, shape = reconstructor._scale, reconstructor.image_shape_
+    low: Any = np.asarray(scale.low, unit)
+    span: Any = np.asarray(scale.span, unit)
+    if scale.per_image:
+        # In float64, so that the order in which a runtime sums does not matter.
+        precise = graph.cast(pixels, np.float64)
+        mean = graph.reduce("ReduceMean", precise, (1, 2, 3), True)
+        centred = graph.add("Sub", precise, mean)
+        square = graph.add("Mul", centred, centred)
+        std = graph.add("Sqrt", graph.reduce("ReduceMean", square, (1, 2, 3), True))
+        low = graph.cast(mean, unit)
+        span = graph.cast(graph.add("Add", std, np.float64(0.02 * scale.span)), unit)
+    scaled = graph.add("Div", graph.add("Sub", pixels, low), span)
+    scaled = graph.cast(scaled, np.float32)
+    outputs = add_network(graph, reconstructor.model_, scaled, shape)
+    n_channels, n_outputs = shape[2], outputs.shape[2]
+
+    def take(start: int, stop: int) -> str:
+        return graph.add("Slice", outputs.name, *(integers(i) for i in (start, stop, 3)))
+
+    logits = None
+    reconstruction = outputs.name
+    if n_outputs > n_channels:
+        reconstruction = take(0, n_channels)
+        logits = graph.add("Squeeze", take(n_channels, n_channels + 1), integers(3))
+    reconstruction = graph.cast(reconstruction, unit)
+    return graph.add("Add", graph.add("Mul", reconstruction, span), low), logits
+
+
+def _add_keras(
+    graph: Graph, reconstructor: Any, pixels: str, unit: DTypeLike
+) -> tuple[str, str | None]:
+    shape = reconstructor.X_shape_[1:]
+    images = graph.cast(pixels, np.float32)
+    image_shape = (1, *shape, 1) if len(shape) == 1 else (*shape, 1)[:3]
+    outputs = add_network(graph, reconstructor.model_, images, image_shape)
+    reconstruction = graph.add("Reshape", outputs.name, integers(-1, *image_shape))
+    return graph.cast(reconstruction, unit), None
+
+
+def _add_decision(graph: Graph, detector: Any, values: list[str], offset: float) -> None:
+    """Join the statistics as the detector does, and judge the score."""
+    add = graph.add
+    deviations = []
+    parts = zip(detector._names, values, detector._center, detector._scale, strict=True)
+    for name, value, center, scale in parts:
+        deviation = add("Sub", value, np.float64(center))
+        if _ALL_STATISTICS[name].abnormal_tail == "both":
+            deviation = add("Abs", deviation)
+        deviations.append(add("Div", deviation, np.float64(scale)))
+    score = add("Neg", add("Max", *deviations))
+    graph.output("score", score, np.float64)
+
+    decision = add("Sub", score, np.float64(offset))
+    near = add("LessOrEqual", add("Abs", decision), np.float64(_ROUNDING * abs(offset)))
+    decision = add("Where", near, np.float64(0), decision)
+    graph.output("decision", decision, np.float64)
+    defective = add("Less", decision, np.float64(0))
+    graph.output("prediction", add("Where", defective, np.int64(-1), np.int64(1)), np.int64)
+
+    if hasattr(detector, "calibration_scores_"):
+        calibration = np.asarray(detector.calibration_scores_, np.float64)
+        reach = calibration - _ROUNDING * np.abs(calibration)
+        below = add("LessOrEqual", reach, add("Unsqueeze", score, integers(1)))
+        rank = graph.reduce("ReduceSum", graph.cast(below, np.float64), (1,), False)
+        rank = add("Add", rank, np.float64(1))
+        graph.output("p_value", add("Div", rank, np.float64(len(calibration) + 1)), np.float64)
+
+
+def _metadata(detector: Any, offset: float) -> dict[str, str]:
+    properties: dict[str, Any] = {
+        "sklearn_ncae_version": sklearn_ncae.__version__,
+        "detector": type(detector).__name__,
+        "statistic": list(detector._names),
+        "offset": float(offset),
+        "labels": {"1": "good", "-1": "defective"},
+        "image_shape": [int(side) for side in detector.image_shape_],
+    }
+    if hasattr(detector, "false_alarm_rate_") and offset == detector.offset_:
+        properties["false_alarm_rate"] = float(detector.false_alarm_rate_)
+    return {name: json.dumps(value) for name, value in properties.items()}

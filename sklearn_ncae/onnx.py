@@ -1,0 +1,404 @@
+"""Detectors as ONNX files, for machines without TensorFlow and Keras.
+
+`export` writes a fitted detector to a file: the whole of it is one graph, from the pixels as they
+are to the score, the decision and the p-value. Any ONNX runtime can run it; `OnnxDetector` does
+with NumPy and onnxruntime alone. Both need the extra `onnx`:
+``pip install "sklearn-ncae[onnx]"``.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from os import PathLike
+from pathlib import Path
+from types import MethodType
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from sklearn_ncae._image_arrays import as_stack, check_fitted_shape, check_rank, with_channels
+from sklearn_ncae._optional import import_extra
+
+__all__ = ["OnnxDetector", "export"]
+
+# Images are scored in batches of about this many pixels, at most 32 images: larger ones take more
+# memory and are not faster.
+_BATCH_PIXELS = 100_000
+_BATCH_IMAGES = 32
+
+_DTYPES = ("auto", "uint8", "uint16", "float32", "float64")
+
+
+def export(detector: Any, path: str | PathLike[str], *, dtype: str = "auto") -> None:
+    r"""Write a fitted detector to an ONNX file.
+
+    The graph takes a batch of images as they were given to `fit`, and has these outputs, of which
+    a runtime computes those that it is asked for:
+
+    ==============  ==========================  ===================================================
+    name            shape, dtype                value
+    ==============  ==========================  ===================================================
+    ``score``       (n,), float64               as `score_samples`
+    ``decision``    (n,), float64               as `decision_function`
+    ``prediction``  (n,), int64                 as `predict`: +1 for good, -1 for defective
+    ``p_value``     (n,), float64               as `p_values`; with ``contamination="auto"``
+    ``residual``    (n, \*image), float         as `residual`
+    ``defect_map``  (n, h, w), float32          as `defect_map`; with ``training="repair"``
+    ==============  ==========================  ===================================================
+
+    The metadata of the model holds, as JSON, the ``offset``, the ``labels``, ``image_shape``, the
+    ``statistic``, ``false_alarm_rate``, ``detector`` and ``sklearn_ncae_version``.
+
+    Parameters
+    ----------
+    detector : NCAEDetector, ResidualDetector, or TunedThresholdDetector around one
+        Fitted. The reconstructor of a `ResidualDetector` must be a
+        :class:`~sklearn_ncae.KerasReconstructor` or :class:`~sklearn_ncae.NCAEReconstructor`.
+    path : str or path-like
+        The file, usually named ``*.onnx``. An existing one is replaced.
+    dtype : {"auto", "uint8", "uint16", "float32", "float64"}, default="auto"
+        What number type the graph takes. ``"auto"`` is float32, which holds 8 and 16 bit pixels
+        exactly, or float64 if float32 cannot resolve the range of the training images. Choose
+        ``"uint8"`` to hand camera images to another runtime without converting them.
+
+    Raises
+    ------
+    ImportError
+        If onnx is not installed.
+    NotFittedError
+        If the detector is not fitted.
+    TypeError
+        If the detector, its reconstructor or a layer of its network cannot be exported.
+    ValueError
+        If `dtype` is unknown, or a layer has an option that cannot be exported.
+
+    See Also
+    --------
+    OnnxDetector : Runs the file.
+
+    Notes
+    -----
+    Scores differ from those of the detector by rounding, relatively by at most 1e-5; scores of
+    several statistics, which are differences from typical values, by 1e-5 of the largest. A score
+    that differs from the threshold or a calibration score by less than a millionth counts as
+    equal, so that an image is judged alike by both even where it was the threshold's origin.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_ncae import NCAEDetector
+    >>> from sklearn_ncae.onnx import OnnxDetector, export
+    >>> X = np.random.RandomState(0).randint(0, 256, (40, 16, 16), dtype=np.uint8)
+    >>> detector = NCAEDetector(filters=(4, 8), epochs=1, contamination=0.1, random_state=0).fit(X)
+    >>> export(detector, "detector.onnx")  # doctest: +SKIP
+    >>> OnnxDetector("detector.onnx").predict(X)  # doctest: +SKIP
+    """
+    import_extra("onnx", "onnx")
+    if dtype not in _DTYPES:
+        raise ValueError(f"dtype must be one of {', '.join(_DTYPES)}; got {dtype!r}.")
+    # Only here: this module is for machines without Keras too.
+    from sklearn_ncae._onnx_detector import export_detector
+
+    export_detector(detector, path, dtype)
+
+
+class _IfExported:
+    """A method that is there if the model has the output it asks for, else an AttributeError."""
+
+    def __init__(self, output: str, advice: str) -> None:
+        self.output, self.advice = output, advice
+
+    def __call__(self, method: Callable[..., Any]) -> "_IfExported":
+        self.method = method
+        self.__doc__ = method.__doc__
+        return self
+
+    def __get__(self, detector: Any, owner: type) -> Any:
+        if detector is None:
+            return self.method
+        if self.output not in detector._outputs:
+            raise AttributeError(f"This model has no output {self.output!r}: {self.advice}")
+        return MethodType(self.method, detector)
+
+
+class OnnxDetector:
+    """Outlier detector from an ONNX file, with NumPy and onnxruntime alone.
+
+    Neither TensorFlow and Keras nor scikit-learn and SciPy need to be installed. It scores as the
+    detector that was exported, in the same input layouts, and raises the same errors.
+
+    Parameters
+    ----------
+    path : str or path-like
+        A file that `export` wrote. It is read at once and not needed afterwards.
+    n_threads : int, default=None
+        Number of threads for one image or batch; None for one per core. With several processes
+        or threads that score at the same time, 1 wastes least.
+    providers : sequence of str, default=("CPUExecutionProvider",)
+        What onnxruntime computes on, in the order of preference; see
+        ``onnxruntime.get_available_providers()``.
+
+    Attributes
+    ----------
+    offset_ : float
+        ``decision_function = score_samples - offset_``.
+    false_alarm_rate_ : float
+        The rate promised for `offset_`; only of detectors with ``contamination="auto"``.
+    image_shape_ : tuple of (int, int, int)
+        Height, width and channels of the images.
+    n_features_in_ : int
+        Number of values of an image.
+    metadata_ : dict
+        What `export` says about the detector: its class, statistic, labels and version.
+
+    Raises
+    ------
+    ImportError
+        If onnxruntime is not installed.
+    OSError
+        If the file cannot be read.
+    ValueError
+        If it is not an ONNX file that `export` wrote.
+
+    See Also
+    --------
+    export : Writes the file.
+
+    Notes
+    -----
+    Threads may share a detector. A pickle or copy of it holds the model and needs no file.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_ncae.onnx import OnnxDetector
+    >>> detector = OnnxDetector("detector.onnx", n_threads=1)  # doctest: +SKIP
+    >>> detector.predict(np.zeros((1, 128, 128), np.uint8))  # doctest: +SKIP
+    array([-1])
+    """
+
+    def __init__(
+        self,
+        path: str | PathLike[str],
+        *,
+        n_threads: int | None = None,
+        providers: Sequence[str] = ("CPUExecutionProvider",),
+    ) -> None:
+        self.path = path
+        self.n_threads = n_threads
+        self.providers = tuple(providers)
+        self._model = Path(path).read_bytes()
+        self._open()
+
+    def _open(self) -> None:
+        runtime = import_extra("onnxruntime", "onnx")
+        options = runtime.SessionOptions()
+        options.log_severity_level = 3  # errors are raised, and warnings are of no use to users
+        options.intra_op_num_threads = self.n_threads or 0
+        try:
+            self._session = runtime.InferenceSession(
+                self._model, options, providers=list(self.providers)
+            )
+        except Exception as error:  # onnxruntime's own have no common class but this
+            raise ValueError(
+                f"{self.path} could not be read as an ONNX model: {error}. Give a file that "
+                "sklearn_ncae.onnx.export wrote."
+            ) from error
+        metadata = self._session.get_modelmeta().custom_metadata_map
+        if "sklearn_ncae_version" not in metadata:
+            raise ValueError(
+                f"{self.path} is an ONNX model of something else: only files that "
+                "sklearn_ncae.onnx.export wrote can be used."
+            )
+        self.metadata_ = {name: json.loads(value) for name, value in metadata.items()}
+        self.offset_ = float(self.metadata_["offset"])
+        self.image_shape_ = tuple(self.metadata_["image_shape"])
+        self.n_features_in_ = int(np.prod(self.image_shape_))
+        if "false_alarm_rate" in self.metadata_:
+            self.false_alarm_rate_ = float(self.metadata_["false_alarm_rate"])
+        image = self._session.get_inputs()[0]
+        # onnxruntime calls them tensor(float), tensor(double), tensor(uint8), ...
+        kind = image.type.removeprefix("tensor(").removesuffix(")")
+        self._dtype = np.dtype({"float": "float32", "double": "float64"}.get(kind, kind))
+        self._layout = tuple(image.shape[1:])
+        self._outputs = [output.name for output in self._session.get_outputs()]
+
+    def score_samples(self, X: ArrayLike) -> NDArray[np.float64]:
+        """Score images, the lower the more abnormal.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, h, w), (n, h, w, c) or (n, n_features)
+            Images of the size of the training images, of any real dtype.
+
+        Returns
+        -------
+        scores : ndarray of shape (n,), float64
+
+        Raises
+        ------
+        TypeError, ValueError
+            If X is not a stack of finite images of the size of the training images, or has values
+            that the number type of the model cannot hold.
+        """
+        return self._run("score", X)
+
+    def decision_function(self, X: ArrayLike) -> NDArray[np.float64]:
+        """Score images relative to the threshold.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, h, w), (n, h, w, c) or (n, n_features)
+            Images of the size of the training images.
+
+        Returns
+        -------
+        decision : ndarray of shape (n,), float64
+            ``score_samples(X) - offset_``; negative for defects, 0 where it is rounding alone.
+        """
+        return self._run("decision", X)
+
+    def predict(self, X: ArrayLike) -> NDArray[np.int64]:
+        """Decide which images are good.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, h, w), (n, h, w, c) or (n, n_features)
+            Images of the size of the training images.
+
+        Returns
+        -------
+        labels : ndarray of shape (n,), int
+            +1 for good, -1 for defective.
+        """
+        return self._run("prediction", X)
+
+    @_IfExported("p_value", "it is of a detector without contamination='auto'.")
+    def p_values(self, X: ArrayLike) -> NDArray[np.float64]:
+        """Conformal p-value of each image: how rarely a good image looks as abnormal.
+
+        Available if the detector had ``contamination="auto"``.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, h, w), (n, h, w, c) or (n, n_features)
+            Images of the size of the training images.
+
+        Returns
+        -------
+        p_values : ndarray of shape (n,), float64
+            In (0, 1]; at most ``a`` with probability at most ``a`` for a new good image.
+        """
+        return self._run("p_value", X)
+
+    def residual(self, X: ArrayLike) -> NDArray[Any]:
+        """Subtract the reconstructions from the images: the map of where a defect is.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, h, w), (n, h, w, c) or (n, n_features)
+            Images of the size of the training images.
+
+        Returns
+        -------
+        residual : ndarray of the shape of X
+            Signed, in the unit of X, as float32, or float64 if the model takes that.
+        """
+        images, layout = self._check(X)
+        return self._run_checked("residual", images).reshape(len(images), *layout)
+
+    @_IfExported("defect_map", "it is of a detector without training='repair'.")
+    def defect_map(self, X: ArrayLike) -> NDArray[np.float32]:
+        """Mark where the network sees a defect.
+
+        Available if the detector had ``training="repair"``.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, h, w), (n, h, w, c) or (n, n_features)
+            Images of the size of the training images.
+
+        Returns
+        -------
+        probabilities : ndarray of shape (n, h, w), float32
+            In [0, 1]; not calibrated on real defects, which the network has never seen.
+        """
+        return self._run("defect_map", X)
+
+    def _run(self, output: str, X: ArrayLike) -> NDArray[Any]:
+        return self._run_checked(output, self._check(X)[0])
+
+    def _run_checked(self, output: str, images: NDArray[Any]) -> NDArray[Any]:
+        batches = [
+            self._session.run([output], {"image": batch})[0] for batch in self._batches(images)
+        ]
+        return np.concatenate(batches)
+
+    def _batches(self, images: NDArray[Any]) -> Iterator[NDArray[Any]]:
+        pixels = int(np.prod(self.image_shape_[:2]))
+        step = min(max(1, _BATCH_PIXELS // pixels), _BATCH_IMAGES)
+        for start in range(0, len(images), step):
+            batch = images[start : start + step]
+            with np.errstate(over="ignore", invalid="ignore"):
+                converted = batch.astype(self._dtype, order="C", copy=False)
+            if self._dtype.kind == "u" and not np.array_equal(converted, batch):
+                raise ValueError(
+                    f"{self.path} takes {self._dtype} images, and X, of dtype {images.dtype}, has "
+                    "values that it cannot hold. Export the detector with dtype='float32'."
+                )
+            if self._dtype.kind == "f" and not np.isfinite(converted).all():
+                what = "NaN" if np.isnan(batch).any() else "infinity or a value too large for "
+                what += "" if what == "NaN" else repr(self._dtype)
+                raise ValueError(f"Input X contains {what}.")
+            yield converted.reshape(len(batch), *self._layout)
+
+    def _check(self, X: Any) -> tuple[NDArray[Any], tuple[int, ...]]:
+        """Images as (n, h, w, c), and the layout they came in; errors as of scikit-learn."""
+        name = type(self).__name__
+        X = as_stack(X, name)
+        if hasattr(X, "toarray"):
+            raise TypeError(
+                "Sparse data was passed for X, but dense data is required. Use '.toarray()' to "
+                "convert to a dense numpy array."
+            )
+        X = np.asarray(X)
+        if X.ndim == 0:
+            raise TypeError(f"Input should have at least 1 dimension, got the scalar {X!r}.")
+        if X.dtype.kind == "O":
+            X = X.astype(np.float64)
+        if X.dtype.kind == "c":
+            raise ValueError(f"Complex data not supported\n{X}\n")
+        if X.dtype.kind not in "biuf":
+            raise ValueError(
+                f"{name} takes images as an array of numbers, got an array of dtype {X.dtype}. "
+                "Convert your data to numeric values explicitly instead."
+            )
+        if len(X) == 0:
+            raise ValueError(
+                f"Found array with 0 sample(s) (shape={X.shape}) while a minimum of 1 is required "
+                f"by {name}."
+            )
+        layout = X.shape[1:]
+        if X.ndim == 2:
+            if layout != (self.n_features_in_,):
+                raise ValueError(
+                    f"X has {X.shape[1]} features, but {name} is expecting "
+                    f"{self.n_features_in_} features as input."
+                )
+            return X.reshape(len(X), *self.image_shape_), layout
+        check_rank(X.shape, name)
+        images = X.reshape(len(X), *with_channels(layout))
+        check_fitted_shape(images.shape[1:], self.image_shape_, name)
+        return images, layout
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out the session of onnxruntime: it is opened again from the model."""
+        return {name: value for name, value in self.__dict__.items() if name != "_session"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Open a session."""
+        self.__dict__.update(state)
+        self._open()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self.path)!r})"

@@ -1,0 +1,648 @@
+import copy
+import json
+import pickle
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import keras
+import numpy as np
+import onnx
+import pytest
+import scipy.sparse
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from keras import layers
+from onnxruntime import InferenceSession
+from sklearn.exceptions import NotFittedError
+from sklearn.metrics import roc_auc_score
+from sklearn.pipeline import make_pipeline
+
+import sklearn_ncae
+from sklearn_ncae import KerasReconstructor, NCAEDetector, NCAEReconstructor, ResidualDetector
+from sklearn_ncae._onnx_graph import Graph, integers
+from sklearn_ncae._onnx_layers import ACTIVATIONS, CONVERTERS, add_network
+from sklearn_ncae._onnx_statistics import DEFECT_MAP_STATISTICS, STATISTICS, Residuals
+from sklearn_ncae.baselines import PCAReconstructor
+from sklearn_ncae.datasets import load_elpv
+from sklearn_ncae.layers import NeighborConv2D
+from sklearn_ncae.model_selection import TunedThresholdDetector
+from sklearn_ncae.network import build_network
+from sklearn_ncae.onnx import OnnxDetector, export
+from sklearn_ncae.residuals import DEFECT_MAP_STATISTICS as REFERENCE_OF_MAPS
+from sklearn_ncae.residuals import STATISTICS as REFERENCE_OF_RESIDUALS
+from sklearn_ncae.residuals import ResidualStatistics
+
+TINY = {"filters": (4, 8), "epochs": 1, "false_alarm_rate": 0.2, "random_state": 0}
+METHODS = ["score_samples", "decision_function", "predict", "p_values", "residual", "defect_map"]
+
+
+def exported(detector, folder, **kwargs):
+    path = folder / "detector.onnx"
+    export(detector, path, **kwargs)
+    return OnnxDetector(path, n_threads=1)
+
+
+def images_like(shape, n=40, dtype=np.uint8, seed=0):
+    smooth = np.random.default_rng(seed).uniform(40, 200, (n, *(1 for _ in shape)))
+    noise = np.random.default_rng(seed + 1).normal(0, 12, (n, *shape))
+    return np.clip(smooth + noise, 0, 255).astype(dtype)
+
+
+def run(graph, folder, inputs):
+    graph.save(folder / "graph.onnx", name="test", version="0", metadata={})
+    return InferenceSession(folder / "graph.onnx").run(None, inputs)[0]
+
+
+def apart(scores, levels, reach):
+    """Which scores are not at one of the levels but for rounding."""
+    return (np.abs(np.subtract.outer(scores, levels)) > reach).all(axis=-1)
+
+
+def assert_same_answers(actual, detector, X):
+    """All that both answer; scores within 1e-5, residuals within what float32 tells apart."""
+    scores = detector.score_samples(X)
+    reach = 1e-5 * np.abs(scores).max()
+    # Of several statistics, a score is a difference that may come close to 0.
+    several = len(actual.metadata_["statistic"]) > 1
+    np.testing.assert_allclose(
+        actual.score_samples(X), scores, rtol=1e-5, atol=reach if several else 0
+    )
+    np.testing.assert_allclose(actual.decision_function(X), scores - detector.offset_, atol=reach)
+    clear = apart(scores, [detector.offset_], reach) | (not several)
+    np.testing.assert_array_equal(actual.predict(X)[clear], detector.predict(X)[clear])
+    residual = detector.residual(X)
+    assert actual.residual(X).dtype == residual.dtype
+    np.testing.assert_allclose(actual.residual(X), residual, atol=1e-5 * np.abs(X).max())
+    assert hasattr(actual, "p_values") == hasattr(detector, "p_values")
+    if hasattr(detector, "p_values"):
+        clear = apart(scores, detector.calibration_scores_, reach)
+        np.testing.assert_array_equal(actual.p_values(X)[clear], detector.p_values(X)[clear])
+    assert hasattr(actual, "defect_map") == hasattr(detector, "defect_map")
+    if hasattr(detector, "defect_map"):
+        np.testing.assert_allclose(actual.defect_map(X), detector.defect_map(X), atol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def detector(good_images):
+    return NCAEDetector(**TINY).fit(good_images)
+
+
+@pytest.fixture(scope="module")
+def model_file(detector, tmp_path_factory):
+    path = tmp_path_factory.mktemp("onnx") / "detector.onnx"
+    export(detector, path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("shape", "parameters"),
+    [
+        ((17, 23), {}),
+        ((19, 16, 3), {"contamination": 0.1, "statistic": ["defect_peak", "mse", "entropy"]}),
+        ((16, 21, 3), {"training": "reconstruct", "convolution": "standard"}),
+        ((16, 16), {"statistic": "joint"}),
+        ((18, 15), {"training": "reconstruct", "bottleneck": "dense", "statistic": "abs_max"}),
+    ],
+)
+def test_same_answers_as_the_detector(shape, parameters, tmp_path):
+    X = images_like(shape)
+    detector = NCAEDetector(**TINY, **parameters).fit(X)
+    unseen = images_like(shape, seed=2)
+    unseen[::3, 4:7, 2:9] = 250
+    actual = exported(detector, tmp_path)
+    assert_same_answers(actual, detector, X)  # with the image that the threshold is taken from
+    assert_same_answers(actual, detector, unseen)
+    assert_same_answers(actual, detector, unseen[:1])
+    assert actual.offset_ == detector.offset_
+    assert actual.image_shape_ == detector.image_shape_
+    assert actual.n_features_in_ == detector.n_features_in_
+
+
+def test_same_decisions_on_solar_cells(tmp_path):
+    cells = load_elpv(kind="all", size=(24, 24), n_jobs=2)
+    train = cells.images[cells.train[::8]]
+    detector = NCAEDetector(filters=(4, 8), epochs=10, false_alarm_rate=0.1, random_state=0)
+    detector.fit(train)
+    X, y = cells.images[cells.test], cells.target[cells.test]
+    actual = exported(detector, tmp_path)
+    scores, expected = actual.score_samples(X), detector.score_samples(X)
+    np.testing.assert_allclose(scores, expected, rtol=1e-5)
+    np.testing.assert_array_equal(actual.predict(X), detector.predict(X))
+    clear = apart(expected, detector.calibration_scores_, 1e-5 * np.abs(expected).min())
+    np.testing.assert_array_equal(actual.p_values(X)[clear], detector.p_values(X)[clear])
+    assert roc_auc_score(y, scores) == pytest.approx(roc_auc_score(y, expected), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("trained", "exported_as", "scored"),
+    [
+        ("uint8", ["uint8", "float32"], ["uint8", "int64", "float64"]),
+        ("uint16", ["uint16"], ["uint16", "float32"]),
+        ("float64", ["auto", "float64"], ["float64"]),
+    ],
+)
+def test_number_types(trained, exported_as, scored, tmp_path):
+    X = (images_like((16, 16)) / (255 if trained == "float64" else 1)).astype(trained)
+    detector = NCAEDetector(training="reconstruct", **TINY).fit(X)
+    for dtype in exported_as:
+        actual = exported(detector, tmp_path, dtype=dtype)
+        for given_as in scored:
+            given_X = X.astype(given_as)
+            expected = detector.score_samples(given_X)
+            np.testing.assert_allclose(actual.score_samples(given_X), expected, rtol=1e-5)
+            clear = apart(expected, [detector.offset_], 1e-5 * np.abs(expected).max())
+            labels = detector.predict(given_X)
+            np.testing.assert_array_equal(actual.predict(given_X)[clear], labels[clear])
+
+
+def test_float64_where_float32_is_too_coarse(tmp_path):
+    X = 1e9 + images_like((16, 16), dtype=np.float64)
+    detector = NCAEDetector(training="reconstruct", **TINY).fit(X)
+    actual = exported(detector, tmp_path)
+    np.testing.assert_allclose(actual.score_samples(X), detector.score_samples(X), rtol=1e-5)
+
+
+def test_the_image_that_the_threshold_is_taken_from(detector, good_images, model_file):
+    at_threshold = detector.score_samples(good_images) == detector.offset_
+    assert at_threshold.any()
+    actual = OnnxDetector(model_file)
+    np.testing.assert_array_equal(actual.decision_function(good_images[at_threshold]), 0)
+    np.testing.assert_array_equal(actual.p_values(good_images), detector.p_values(good_images))
+
+
+def test_values_that_the_number_type_cannot_hold(detector, good_images, tmp_path):
+    actual = exported(detector, tmp_path, dtype="uint8")
+    for X in [good_images + 0.5, good_images.astype(int) + 200, -good_images.astype(np.int8)]:
+        with pytest.raises(ValueError, match=r"takes uint8 images.*dtype='float32'"):
+            actual.predict(X)
+
+
+def test_tables_and_layouts(good_images, tmp_path):
+    rows = good_images.reshape(len(good_images), -1)
+    detector = NCAEDetector(image_shape=(16, 16), **TINY).fit(rows)
+    actual = exported(detector, tmp_path)
+    for X in [rows, good_images, good_images[..., np.newaxis]]:
+        np.testing.assert_allclose(actual.score_samples(X), detector.score_samples(X), rtol=1e-5)
+        assert actual.residual(X).shape == X.shape
+    table = ResidualDetector(
+        NCAEReconstructor(filters=(4,), epochs=1, random_state=0), false_alarm_rate=0.2
+    ).fit(rows[:, :20])
+    assert_same_answers(exported(table, tmp_path), table, rows[:, :20])
+
+
+@pytest.mark.parametrize("response_method", ["auto", "decision_function"])
+def test_tuned_thresholds(response_method, detector, labelled_images, tmp_path):
+    X, y = labelled_images
+    tuned = TunedThresholdDetector(
+        detector, cv="prefit", refit=False, scoring="f1", response_method=response_method
+    ).fit(X, y)
+    actual = exported(tuned, tmp_path)
+    np.testing.assert_array_equal(actual.predict(X), tuned.predict(X))
+    decision = tuned.decision_function(X)
+    np.testing.assert_allclose(actual.decision_function(X), decision, rtol=1e-5, atol=1e-6)
+    assert not hasattr(actual, "false_alarm_rate_")
+
+
+def build_autoencoder(meta):
+    inputs = keras.Input((None, None, 1))
+    x = layers.Rescaling(1 / 255)(inputs)
+    code = keras.Sequential(
+        [
+            layers.Conv2D(4, 3, strides=2, padding="same", activation="relu"),
+            layers.BatchNormalization(),
+        ]
+    )(x)
+    x = layers.Conv2DTranspose(1, 3, strides=2, padding="same")(code)
+    return keras.Model(inputs, layers.Rescaling(255, offset=0.5)(x))
+
+
+@pytest.mark.parametrize("shape", [(16, 16), (16, 16, 1)])
+def test_own_keras_networks(shape, good_images, tmp_path):
+    X = good_images.reshape(-1, *shape)
+    reconstructor = KerasReconstructor(build_autoencoder, loss="mse", optimizer="adam")
+    detector = ResidualDetector(reconstructor, false_alarm_rate=0.2, random_state=0).fit(X)
+    assert_same_answers(exported(detector, tmp_path), detector, X)
+
+
+def test_own_keras_network_of_rows(good_images, tmp_path):
+    rows = good_images.reshape(len(good_images), -1) / np.float32(255)
+    network = keras.Sequential([keras.Input((256,)), layers.Dense(8), layers.Dense(256)])
+    reconstructor = KerasReconstructor(network, loss="mse", optimizer="adam")
+    detector = ResidualDetector(reconstructor, false_alarm_rate=0.2, random_state=0).fit(rows)
+    assert_same_answers(exported(detector, tmp_path), detector, rows)
+
+
+# Every option that changes what a layer computes.
+LAYERS = [
+    NeighborConv2D(5),
+    NeighborConv2D(5, strides=2, activation="tanh"),
+    NeighborConv2D(5, dilation_rate=(2, 1), use_bias=False, activation=None),
+    layers.Conv2D(5, 3, padding="same"),
+    layers.Conv2D(5, 1, activation="sigmoid"),
+    layers.Conv2D(5, (4, 3), strides=(2, 3), padding="same", use_bias=False),
+    layers.Conv2D(5, (2, 3), strides=2),
+    layers.Conv2D(6, 3, dilation_rate=(1, 2), padding="same", groups=3),
+    layers.Conv2DTranspose(5, 3, padding="same", activation="relu"),
+    layers.Conv2DTranspose(5, (4, 3), strides=2, padding="same"),
+    layers.Conv2DTranspose(5, 2, strides=3, padding="same", use_bias=False),
+    layers.Conv2DTranspose(5, 3, strides=2),
+    layers.Conv2DTranspose(5, 2, strides=3),
+    layers.Conv2DTranspose(5, 3, strides=2, padding="same", output_padding=0),
+    layers.UpSampling2D((2, 3)),
+    layers.UpSampling2D((3, 2), interpolation="bilinear"),
+    layers.Cropping2D(((1, 2), (0, 3))),
+    layers.ZeroPadding2D(((1, 2), (0, 3))),
+    layers.MaxPooling2D(2),
+    layers.MaxPooling2D((3, 2), strides=2, padding="same"),
+    layers.AveragePooling2D(2),
+    layers.AveragePooling2D((3, 2), strides=2, padding="same"),
+    layers.BatchNormalization(),
+    layers.BatchNormalization(scale=False, center=False),
+    layers.Dense(5, activation="elu"),
+    layers.Dense(5, use_bias=False),
+    layers.Flatten(),
+    layers.Reshape((3, 7, 10)),
+    layers.Reshape((21, 10)),
+    layers.Rescaling(0.5, offset=1.0),
+    layers.Rescaling([0.5, 1.0, 2.0], offset=[1.0, 2.0, 3.0]),
+    layers.LeakyReLU(0.3),
+    layers.Dropout(0.5),
+    layers.GaussianNoise(0.5),
+    *[layers.Activation(name) for name in [*ACTIVATIONS, "silu"]],
+]
+
+
+def converted(model, images, folder):
+    graph = Graph()
+    name = graph.input("image", np.float32, images.shape[1:])
+    outputs = add_network(graph, model, name, images.shape[1:])
+    graph.output("outputs", outputs.name, np.float32, outputs.shape)
+    return run(graph, folder, {"image": images})
+
+
+def with_random_weights(model, seed=0):
+    rng = np.random.default_rng(seed)
+    model.set_weights([rng.uniform(0.1, 0.9, w.shape) for w in model.get_weights()])
+    return model
+
+
+@pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: layer.name)
+def test_each_layer(layer, tmp_path):
+    images = np.random.default_rng(0).normal(size=(2, 7, 10, 3)).astype(np.float32)
+    model = with_random_weights(keras.Sequential([keras.Input((7, 10, 3)), layer]))
+    expected = model.predict_on_batch(images)
+    actual = converted(model, images, tmp_path)
+    np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("axis", [-1, 1, 2, 3])
+def test_layers_of_several_inputs(axis, tmp_path):
+    images = np.random.default_rng(0).normal(size=(2, 6, 8, 3)).astype(np.float32)
+    inputs = keras.Input((6, 8, 3))
+    doubled = layers.Add()([inputs, inputs])
+    joined = layers.Concatenate(axis=axis)([inputs, doubled])
+    expected = np.concatenate([images, 2 * images], axis=axis)
+    actual = converted(keras.Model(inputs, joined), images, tmp_path)
+    np.testing.assert_allclose(actual, expected, rtol=1e-6)
+    for convolution in [layers.Conv2D(6, 3), layers.Conv2D(6, 3, groups=3), NeighborConv2D(4)]:
+        model = with_random_weights(keras.Model(inputs, convolution(joined)))
+        expected = np.asarray(model(images))
+        actual = converted(model, images, tmp_path)
+        np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_joined_rows(tmp_path):
+    images = np.random.default_rng(0).normal(size=(2, 6, 8, 1)).astype(np.float32)
+    inputs = keras.Input((6, 8, 1))
+    rows = layers.Flatten()(inputs)
+    model = keras.Model(inputs, layers.Concatenate()([rows, layers.LeakyReLU(0.5)(rows)]))
+    actual = converted(model, images, tmp_path)
+    np.testing.assert_allclose(actual, np.asarray(model(images)), rtol=1e-6)
+
+
+def test_a_layer_used_twice(tmp_path):
+    images = np.random.default_rng(0).normal(size=(2, 6, 8, 1)).astype(np.float32)
+    inputs, layer = keras.Input((6, 8, 1)), layers.Conv2D(1, 3, padding="same")
+    model = with_random_weights(keras.Model(inputs, layer(layer(inputs))))
+    expected = np.asarray(model(images))
+    np.testing.assert_allclose(converted(model, images, tmp_path), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_every_layer_of_the_table_is_tested():
+    assert {type(layer) for layer in LAYERS} | {layers.Add, layers.Concatenate} == set(CONVERTERS)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    sides=st.tuples(st.integers(4, 19), st.integers(4, 19)),
+    channels=st.sampled_from([1, 3]),
+    training=st.sampled_from(["repair", "reconstruct"]),
+    bottleneck=st.sampled_from(["spatial", "dense"]),
+    convolution=st.sampled_from(["neighbor", "standard"]),
+    seed=st.integers(0, 1000),
+)
+def test_networks_of_any_size(
+    sides, channels, training, bottleneck, convolution, seed, tmp_path_factory
+):
+    shape = (*sides, channels)
+    model = build_network(
+        shape,
+        training=training,
+        filters=(3, 5),
+        bottleneck=bottleneck,
+        convolution=convolution,
+        random_state=np.random.RandomState(seed),
+    )
+    images = np.random.default_rng(seed).normal(size=(2, *shape)).astype(np.float32)
+    expected = np.asarray(model(images))
+    actual = converted(model, images, tmp_path_factory.getbasetemp())
+    np.testing.assert_allclose(actual, expected, atol=1e-5)
+
+
+def test_the_same_statistics_are_known():
+    assert set(STATISTICS) == set(REFERENCE_OF_RESIDUALS)
+    assert set(DEFECT_MAP_STATISTICS) == set(REFERENCE_OF_MAPS)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    shape=st.tuples(st.integers(1, 9), st.integers(1, 9), st.sampled_from([1, 3])),
+    kind=st.sampled_from(["normal", "sparse", "constant", "zero"]),
+    seed=st.integers(0, 1000),
+)
+def test_statistics_of_residuals(shape, kind, seed, tmp_path_factory):
+    rng = np.random.default_rng(seed)
+    residuals = rng.normal(1, 5, (3, *shape)).astype(np.float32)
+    residuals *= {"normal": 1, "sparse": rng.random((3, *shape)) < 0.2, "zero": 0}.get(kind, 1)
+    if kind == "constant":
+        residuals[...] = 2.5
+    graph = Graph()
+    nodes = Residuals(graph, graph.input("residual", np.float32, shape), shape)
+    columns = [graph.add("Unsqueeze", add(nodes), integers(1)) for add in STATISTICS.values()]
+    table = graph.add("Concat", *columns, axis=1)
+    graph.output("statistics", table, np.float64, (len(columns),))
+    actual = run(graph, tmp_path_factory.getbasetemp(), {"residual": residuals})
+    expected = ResidualStatistics(list(STATISTICS)).transform(residuals.astype(np.float64))
+    np.testing.assert_allclose(actual, expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", DEFECT_MAP_STATISTICS)
+@pytest.mark.parametrize("shape", [(40, 31), (5, 3), (1, 1)])
+def test_statistics_of_defect_maps(name, shape, tmp_path):
+    maps = np.random.default_rng(0).random((3, *shape)).astype(np.float32) ** 4
+    graph = Graph()
+    value = DEFECT_MAP_STATISTICS[name](graph, graph.input("maps", np.float32, shape), shape)
+    graph.output("value", value, np.float64)
+    expected = REFERENCE_OF_MAPS[name].compute(maps)
+    np.testing.assert_allclose(run(graph, tmp_path, {"maps": maps}), expected, rtol=1e-6)
+
+
+def test_the_file_is_valid_and_says_what_it_is(detector, model_file):
+    model = onnx.load(model_file)
+    onnx.checker.check_model(model, full_check=True)
+    assert model.producer_name == "sklearn-ncae"
+    metadata = {entry.key: json.loads(entry.value) for entry in model.metadata_props}
+    assert metadata == {
+        "sklearn_ncae_version": sklearn_ncae.__version__,
+        "detector": "NCAEDetector",
+        "statistic": ["defect_peak"],
+        "offset": detector.offset_,
+        "labels": {"1": "good", "-1": "defective"},
+        "image_shape": [16, 16, 1],
+        "false_alarm_rate": detector.false_alarm_rate_,
+    }
+    outputs = [output.name for output in model.graph.output]
+    assert sorted(outputs) == sorted(
+        ["score", "decision", "prediction", "p_value", "residual", "defect_map"]
+    )
+    actual = OnnxDetector(model_file)
+    assert actual.metadata_ == metadata
+    assert actual.false_alarm_rate_ == detector.false_alarm_rate_
+    assert repr(actual) == f"OnnxDetector({str(model_file)!r})"
+    # One node per convolution, two where the channels of two levels meet.
+    operators = [node.op_type for node in model.graph.node]
+    kinds = [type(layer) for layer in detector.reconstructor_.model_.layers]
+    expected = [NeighborConv2D, layers.Conv2D, layers.Concatenate]
+    assert operators.count("Conv") == sum(kinds.count(kind) for kind in expected)
+    assert "Concat" not in operators
+
+
+def test_exporting_leaves_the_detector_as_it_was(detector, good_images, tmp_path):
+    scores = detector.score_samples(good_images)
+    for name in ["first.onnx", "second.onnx"]:
+        export(detector, str(tmp_path / name))
+    assert (tmp_path / "first.onnx").read_bytes() == (tmp_path / "second.onnx").read_bytes()
+    np.testing.assert_array_equal(detector.score_samples(good_images), scores)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
+def test_copies_need_no_file(copied, detector, good_images, tmp_path):
+    actual = exported(detector, tmp_path)
+    (tmp_path / "detector.onnx").unlink()
+    again = copied(actual)
+    assert (again.n_threads, again.providers) == (1, ("CPUExecutionProvider",))
+    np.testing.assert_array_equal(again.predict(good_images), actual.predict(good_images))
+
+
+def test_threads_share_a_detector(model_file, good_images):
+    actual = OnnxDetector(model_file, n_threads=1)
+    expected = actual.score_samples(good_images)
+    with ThreadPoolExecutor(8) as pool:
+        scores = list(pool.map(actual.score_samples, [good_images[i:] for i in range(30)]))
+    for start, values in enumerate(scores):
+        np.testing.assert_allclose(values, expected[start:], rtol=1e-6)
+
+
+def test_batches_make_no_difference(model_file, good_images, monkeypatch):
+    actual = OnnxDetector(model_file, n_threads=1)
+    expected = [getattr(actual, method)(good_images) for method in METHODS]
+    monkeypatch.setattr("sklearn_ncae.onnx._BATCH_IMAGES", 7)
+    for method, value in zip(METHODS, expected, strict=True):
+        np.testing.assert_allclose(getattr(actual, method)(good_images), value, rtol=1e-6)
+
+
+def test_layouts_of_arrays(model_file, good_images):
+    actual = OnnxDetector(model_file, n_threads=1)
+    expected = actual.score_samples(good_images)
+    read_only = good_images.copy()
+    read_only.flags.writeable = False
+    for X in [
+        list(good_images),
+        good_images.astype(object),
+        good_images.astype(">f8"),
+        np.asfortranarray(good_images),
+        np.repeat(good_images, 2, axis=2)[:, :, ::2],
+        read_only,
+    ]:
+        np.testing.assert_allclose(actual.score_samples(X), expected, rtol=1e-6)
+
+
+def bad_inputs():
+    images = np.full((2, 16, 16), 7.0)
+    nan, infinite = images.copy(), images.copy()
+    nan[0, 0, 0], infinite[0, 0, 0] = np.nan, np.inf
+    return {
+        "nan": nan,
+        "infinite": infinite,
+        "complex": images + 1j,
+        "strings": images.astype(str),
+        "words": np.full((2, 256), "word", object),
+        "no images": images[:0],
+        "one image": images[0],
+        "one number": np.array(1.0),
+        "a list of numbers": [1.0, 2.0],
+        "too small": images[:, :15],
+        "colour": np.stack([images] * 3, axis=-1),
+        "five dimensions": images[..., None, None],
+        "short rows": images.reshape(2, -1)[:, :-1],
+        "sparse": scipy.sparse.csr_matrix(images.reshape(2, -1)),
+        "a path": "image.png",
+        "paths": [Path("a.png"), Path("b.png")],
+        "mixed sizes": [images[0], images[0, :9]],
+    }
+
+
+@pytest.mark.parametrize("name", bad_inputs())
+def test_the_same_errors_as_the_detector(name, detector, model_file):
+    X = bad_inputs()[name]
+    with pytest.raises((TypeError, ValueError)) as expected:
+        detector.score_samples(X)
+    with pytest.raises(expected.type) as actual:
+        OnnxDetector(model_file).score_samples(X)
+    if name != "strings":
+        # scikit-learn's own messages differ from version to version in what follows.
+        wanted = str(expected.value).replace("NCAEDetector", "OnnxDetector")
+        assert str(actual.value).split()[:4] == wanted.split()[:4]
+
+
+def test_too_large_for_the_number_type(model_file, good_images):
+    with pytest.raises(ValueError, match=r"infinity or a value too large for dtype\('float32'\)"):
+        OnnxDetector(model_file).predict(good_images * 1e300)
+
+
+def test_outputs_that_a_model_has_not(good_images, tmp_path):
+    detector = NCAEDetector(training="reconstruct", contamination=0.1, **TINY).fit(good_images)
+    actual = exported(detector, tmp_path)
+    for method, why in [("p_values", "contamination='auto'"), ("defect_map", "training='repair'")]:
+        assert not hasattr(actual, method)
+        with pytest.raises(AttributeError, match=why):
+            getattr(actual, method)
+    assert not hasattr(actual, "false_alarm_rate_")
+    assert "array-like" in OnnxDetector.p_values.__doc__
+
+
+def test_what_cannot_be_exported(good_images, detector, tmp_path):
+    path = tmp_path / "detector.onnx"
+    with pytest.raises(NotFittedError):
+        export(NCAEDetector(), path)
+    with pytest.raises(NotFittedError):
+        export(TunedThresholdDetector(detector), path)
+    with pytest.raises(TypeError, match="export the last step"):
+        export(make_pipeline(detector), path)
+    with pytest.raises(ValueError, match="dtype must be one of auto, uint8"):
+        export(detector, path, dtype="int8")
+    other = ResidualDetector(PCAReconstructor(5), false_alarm_rate=0.2).fit(good_images)
+    with pytest.raises(TypeError, match=r"PCAReconstructor.*knows NCAEReconstructor and Keras"):
+        export(other, path)
+    assert not path.exists()
+
+
+class Doubled(layers.Layer):
+    def call(self, inputs):
+        return 2 * inputs
+
+
+def two_outputs():
+    inputs = keras.Input((8, 8, 1))
+    return keras.Model(inputs, [inputs, layers.Conv2D(1, 1)(inputs)])
+
+
+def plain_operation():
+    inputs = keras.Input((8, 8, 1))
+    return keras.Model(inputs, keras.ops.exp(inputs))
+
+
+@pytest.mark.parametrize(
+    ("model", "error", "message"),
+    [
+        (lambda: Doubled(name="d"), TypeError, "'d' is a Doubled.*It knows Activation, Add"),
+        (plain_operation, TypeError, "is a Exp"),
+        (lambda: layers.Conv2D(1, 1, activation=keras.ops.sin), ValueError, "activation.*relu"),
+        (lambda: layers.UpSampling2D(interpolation="bicubic"), ValueError, "'bicubic'.*'bilinear'"),
+        (lambda: layers.BatchNormalization(axis=1), ValueError, "normalises axis 1 of 4"),
+        (
+            lambda: layers.ZeroPadding2D(1, data_format="channels_first"),
+            ValueError,
+            "data_format='channels_first'",
+        ),
+        (two_outputs, TypeError, "one input and one output"),
+    ],
+)
+def test_networks_that_cannot_be_exported(model, error, message):
+    made = model()
+    if isinstance(made, layers.Layer) and not isinstance(made, keras.Model):
+        made = keras.Sequential([keras.Input((8, 8, 1)), made])
+    graph = Graph()
+    with pytest.raises(error, match=message):
+        add_network(graph, made, graph.input("image", np.float32, (8, 8, 1)), (8, 8, 1))
+
+
+def test_files_that_are_no_detector(tmp_path):
+    path = tmp_path / "file.onnx"
+    with pytest.raises(FileNotFoundError):
+        OnnxDetector(path)
+    for content in [b"", b"no model"]:
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match="could not be read as an ONNX model"):
+            OnnxDetector(path)
+    graph = Graph()
+    graph.output("y", graph.input("x", np.float32, (2,)), np.float32, (2,))
+    graph.save(path, name="other", version="0", metadata={})
+    with pytest.raises(ValueError, match="model of something else"):
+        OnnxDetector(path)
+
+
+def test_missing_extra(detector, model_file, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(ImportError, match=r"onnxruntime.*sklearn-ncae\[onnx\]"):
+        OnnxDetector(model_file)
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(ImportError, match=r"'onnx'.*sklearn-ncae\[onnx\]"):
+        export(detector, model_file)
+
+
+BLOCKED = """
+import sys
+
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {"tensorflow", "keras", "scikeras", "sklearn", "scipy", "onnx"}:
+            raise ImportError(f"{name} is not to be imported")
+
+sys.meta_path.insert(0, Blocker())
+import numpy as np
+from sklearn_ncae.onnx import OnnxDetector
+
+detector = OnnxDetector(sys.argv[1], n_threads=1)
+images = np.load(sys.argv[2])
+np.save(sys.argv[3], detector.score_samples(images))
+assert detector.predict(images).shape == detector.p_values(images).shape
+assert detector.residual(images).shape == detector.defect_map(images).shape
+"""
+
+
+def test_runs_without_tensorflow_keras_sklearn_and_scipy(
+    detector, model_file, good_images, tmp_path
+):
+    np.save(tmp_path / "images.npy", good_images)
+    subprocess.run(
+        [
+            *(sys.executable, "-W", "error", "-c", BLOCKED),
+            *(model_file, tmp_path / "images.npy", tmp_path / "scores.npy"),
+        ],
+        check=True,
+    )
+    scores = np.load(tmp_path / "scores.npy")
+    np.testing.assert_allclose(scores, detector.score_samples(good_images), rtol=1e-5)
