@@ -14,10 +14,10 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint types docs clean
+.PHONY: help demo test lint types docs benchmark clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo '  Another Python: make PYTHON=python3.12 TARGET. Options: make demo ARGS="--data synthetic",'
 	@echo '  make test ARGS="tests/test_layers.py".'
@@ -42,6 +42,12 @@ types: $(VENV)/.installed-dev ## Check the type annotations with mypy
 docs: $(VENV)/.installed-docs ## Build the HTML documentation, warnings are errors
 	@echo '==> Building the documentation into docs/_build/html'
 	@$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+
+benchmark: $(VENV)/.installed-benchmark ## Measure speed and memory, write the tables of docs/performance.md
+	@for script in layers residual_speed detector_speed memory workers; do \
+		echo "==> Running benchmarks/$$script.py"; \
+		$(BIN)/python benchmarks/$$script.py --write || exit 1; \
+	done
 
 clean: ## Delete .venv and everything that the other targets wrote
 	rm -rf $(VENV) demo_output docs/_build docs/api/generated docs/gallery .coverage htmlcov \

@@ -4,6 +4,7 @@ Importing the package imports nothing else: every name is loaded when first aske
 TensorFlow when a network is built. So `sklearn_ncae.onnx` runs where they are not installed.
 """
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,11 @@ __all__ = [
     "ResidualDetector",
     "ResidualStatistics",
 ]
+
+# joblib and Dask say by this variable how many threads each of their workers may use. TensorFlow
+# does not read it, but one of its own, when it starts.
+if "OMP_NUM_THREADS" in os.environ:
+    os.environ.setdefault("TF_NUM_INTRAOP_THREADS", os.environ["OMP_NUM_THREADS"])
 
 _MODULES = {
     "ImageLoader": "images",

@@ -28,6 +28,7 @@ class Residuals:
     def __init__(self, graph: Graph, residual: str, shape: tuple[int, ...]) -> None:
         self.graph = graph
         self.residual = residual
+        self.shape = shape
         self.n_values = prod(shape)
 
     def reduce(self, operator: str, rows: str, *, keepdims: bool = False) -> str:
@@ -100,6 +101,11 @@ class Residuals:
         excess = add("Sub", moment, np.float64(3))
         return add("Where", add("Greater", moment, _ZERO), excess, _ZERO)
 
+    def abs_peak(self) -> str:
+        absolute = self.graph.add("Abs", self.graph.cast(self.residual, np.float64))
+        maps = self.graph.reduce("ReduceMean", absolute, (3,), False)
+        return _peak(self.graph, maps, self.shape[:2], np.float64)
+
     def normalized_entropy(self) -> str:
         most = log(self.n_values) if self.n_values > 1 else 1.0
         return self.graph.add("Div", self.entropy, np.float64(most))
@@ -121,13 +127,14 @@ STATISTICS: dict[str, Callable[[Residuals], str]] = {
     "mse": lambda r: r.mean_power(r.signed, 2),
     "abs_mean": lambda r: r.reduce("ReduceMean", r.absolute),
     "abs_max": lambda r: r.reduce("ReduceMax", r.absolute),
+    "abs_peak": lambda r: r.abs_peak(),
 }
 
 
-def _peak(graph: Graph, maps: str, shape: tuple[int, ...]) -> str:
+def _peak(graph: Graph, maps: str, shape: tuple[int, ...], dtype: type = np.float32) -> str:
     # The filter of an identity matrix is the matrix that filters, borders included.
     down, across = (
-        gaussian_filter1d(np.eye(side), residuals._PEAK_SIGMA, axis=0).astype(np.float32)
+        gaussian_filter1d(np.eye(side), residuals._PEAK_SIGMA, axis=0).astype(dtype)
         for side in shape
     )
     smoothed = graph.add("MatMul", graph.add("MatMul", down, maps), across.T)

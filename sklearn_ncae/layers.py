@@ -126,9 +126,9 @@ class NeighborConv2D(keras.layers.Layer):
     def call(self, inputs: Any) -> Any:
         """Convolve a batch of images."""
         channels = self.kernel.shape[2] // 8
-        neighbors = ops.reshape(self.kernel, (8, channels, self.filters))
-        centre = ops.zeros((1, channels, self.filters), dtype=neighbors.dtype)
-        kernel = ops.concatenate([neighbors[:4], centre, neighbors[4:]], axis=0)
+        before, after = ops.split(self.kernel, 2, axis=2)
+        centre = ops.zeros((1, 1, channels, self.filters), dtype=before.dtype)
+        kernel = ops.concatenate([before, centre, after], axis=2)
         kernel = ops.reshape(kernel, (3, 3, channels, self.filters))
         padding = "same"
         if self.strides != (1, 1):
@@ -145,6 +145,7 @@ class NeighborConv2D(keras.layers.Layer):
             dilation_rate=self.dilation_rate,
         )
         if self.bias is not None:
+            # ops.add becomes the bias addition that TensorFlow fuses into its convolution.
             outputs = ops.add(outputs, self.bias)
         return self.activation(outputs)
 

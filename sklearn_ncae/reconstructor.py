@@ -23,9 +23,10 @@ from sklearn_ncae.images import check_image_stack
 _BATCH_PIXELS = 1_500_000
 _BATCH_IMAGES = 32
 
-# Training that repairs sees crops of at most this side, in this many steps.
+# Training that repairs sees crops of at most this side, in this many steps: with more of them the
+# network learns the few images by heart, see the page on detection quality.
 _CROP = 96
-_REPAIR_STEPS = 2400
+_REPAIR_STEPS = 600
 _RECONSTRUCT_EPOCHS = 20
 
 
@@ -65,7 +66,7 @@ class NCAEReconstructor(BaseEstimator):
         along a cosine.
     epochs : int or "auto", default="auto"
         Number of passes over the training images. ``"auto"`` makes 20 to reconstruct, and to
-        repair as many as it takes for 2400 steps.
+        repair as many as it takes for 600 steps.
     batch_size : int, default=16
         Images per training step.
     callbacks : list of keras.callbacks.Callback, default=None

@@ -8,73 +8,165 @@ from typing import Any, Literal, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import gaussian_filter
-from scipy.special import entr
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_array, validate_data
 
 Floats = NDArray[np.float64]
+Pixels = NDArray[np.floating[Any]]
 Tail = Literal["upper", "both"]
 
-# Residuals are described in blocks of this many float64 values (16 MB), so that memory does not
-# grow with the number of images.
-_BLOCK_VALUES = 2_000_000
+# Residuals are described in blocks of about this many values: few enough for what is computed from
+# them to stay in the processor's cache, many enough for small images to be described together.
+_BLOCK_VALUES = 100_000
+
+# The brightest part of a map that is averaged, as a share of its pixels, and the width in pixels
+# of the Gaussian that it is smoothed with before.
+_PEAK_SHARE = 0.005
+_PEAK_SIGMA = 2.0
 
 
 class _Residuals:
-    """Sums shared by the statistics of a block of residuals, computed when first needed."""
+    """Sums shared by the statistics of a block of residuals, computed when first needed.
 
-    def __init__(self, values: Floats) -> None:
+    Sums of float32 are as accurate as that type, because NumPy adds up pairwise; they become
+    float64 afterwards.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n, n_pixels), float32 or float64
+        Kept as `signed`.
+    shape : tuple of int
+        Of one residual: (h, w), (h, w, c) or (n_pixels,).
+    memory : dict
+        Arrays that the next block of n images or fewer uses again: to get fresh memory from the
+        operating system takes several times longer than the arithmetic.
+    """
+
+    def __init__(self, values: Pixels, shape: tuple[int, ...], memory: dict[str, Pixels]) -> None:
         self.signed = values
+        self._shape = shape
+        self._memory = memory
 
-    @cached_property
-    def mean(self) -> Floats:
-        return self.signed.mean(axis=1)
-
-    @cached_property
-    def centred(self) -> Floats:
-        return self.signed - self.mean[:, None]
-
-    @cached_property
-    def var(self) -> Floats:
-        return np.square(self.centred).mean(axis=1)
-
-    @cached_property
-    def standardised(self) -> Floats:
-        # Where all values are one value but for rounding, the higher moments are rounding alone.
-        std = np.sqrt(self.var)
-        constant = std <= np.finfo(np.float64).eps * np.abs(self.mean)
-        return np.where(
-            constant[:, None], 0.0, self.centred / np.where(constant, 1.0, std)[:, None]
-        )
+    def _out(self, name: str) -> Pixels:
+        if name not in self._memory:
+            self._memory[name] = np.empty_like(self.signed)
+        return self._memory[name][: len(self.signed)]
 
     @cached_property
     def minimum(self) -> Floats:
-        return self.signed.min(axis=1)
+        return self.signed.min(axis=1).astype(np.float64)
 
     @cached_property
     def maximum(self) -> Floats:
-        return self.signed.max(axis=1)
+        return self.signed.max(axis=1).astype(np.float64)
 
     @cached_property
-    def absolute(self) -> Floats:
-        return np.abs(self.signed)
+    def largest(self) -> Floats:
+        return np.maximum(self.maximum, -self.minimum)
+
+    @cached_property
+    def unit(self) -> Floats:
+        # A power of two, by which a division is exact.
+        limit = np.finfo(self.signed.dtype).maxexp - 2
+        return np.ldexp(1.0, np.frexp(self.largest)[1].clip(-limit, limit))
+
+    @cached_property
+    def scaled(self) -> Pixels:
+        # The largest is about 1, so that no fourth power overflows or vanishes.
+        factor = (1 / self.unit)[:, None].astype(self.signed.dtype)
+        return np.multiply(self.signed, factor, out=self._out("scaled"))
+
+    @cached_property
+    def scaled_mean(self) -> Floats:
+        return _row_means(self.scaled)
+
+    @cached_property
+    def centred(self) -> Pixels:
+        mean = self.scaled_mean[:, None].astype(self.signed.dtype)
+        return np.subtract(self.scaled, mean, out=self._out("centred"))
+
+    @cached_property
+    def squares(self) -> Pixels:
+        return np.square(self.centred, out=self._out("squares"))
+
+    @cached_property
+    def scaled_var(self) -> Floats:
+        return _row_means(self.squares)
+
+    @cached_property
+    def absolute(self) -> Pixels:
+        return np.abs(self.scaled, out=self._out("absolute"))
+
+    @cached_property
+    def scaled_abs_mean(self) -> Floats:
+        return _row_means(self.absolute)
+
+    @property
+    def mean(self) -> Floats:
+        return self.unit * self.scaled_mean
+
+    @property
+    def var(self) -> Floats:
+        return self.unit**2 * self.scaled_var
+
+    @property
+    def abs_mean(self) -> Floats:
+        return self.unit * self.scaled_abs_mean
+
+    @property
+    def total(self) -> Floats:
+        return self.signed.shape[1] * self.mean
+
+    @property
+    def skewness(self) -> Floats:
+        cubes = np.multiply(self.squares, self.centred, out=self._out("product"))
+        return self._standardised(_row_means(cubes), 3)
+
+    @property
+    def kurtosis(self) -> Floats:
+        fourth_powers = np.square(self.squares, out=self._out("product"))
+        moment = self._standardised(_row_means(fourth_powers), 4)
+        return np.where(moment > 0, moment - 3, 0.0)
+
+    def _standardised(self, moment: Floats, order: int) -> Floats:
+        # Where all values are one value but for rounding, the higher moments are rounding alone.
+        std = np.sqrt(self.scaled_var)
+        constant = std <= np.finfo(self.signed.dtype).eps * np.abs(self.scaled_mean)
+        return np.where(constant, 0.0, moment / np.where(constant, 1.0, std) ** order)
 
     @cached_property
     def entropy(self) -> Floats:
-        total = self.absolute.sum(axis=1)
-        shares = self.absolute / np.where(total > 0, total, 1.0)[:, None]
-        return entr(shares).sum(axis=1)
+        # Of shares p = a / sum(a): -sum(p log p) = log(sum(a)) - sum(a log(a)) / sum(a).
+        n_pixels = self.signed.shape[1]
+        product = self._out("product")
+        np.add(self.absolute, np.finfo(product.dtype).tiny, out=product)  # for 0 log(0) to be 0
+        np.multiply(self.absolute, np.log(product, out=product), out=product)
+        mean = np.where(self.scaled_abs_mean > 0, self.scaled_abs_mean, 1.0)
+        entropy = np.log(n_pixels * mean) - _row_means(product) / mean
+        return np.where(self.scaled_abs_mean > 0, np.maximum(entropy, 0.0), 0.0)
 
-    def skewness(self) -> Floats:
-        return (np.square(self.standardised) * self.standardised).mean(axis=1)
+    @property
+    def abs_peak(self) -> Floats:
+        height, width = self._shape[:2] if len(self._shape) > 1 else (1, *self._shape)
+        return _peak(np.abs(self.signed).reshape(len(self.signed), height, width, -1).mean(axis=3))
 
-    def kurtosis(self) -> Floats:
-        moment = np.square(np.square(self.standardised)).mean(axis=1)
-        return np.where(moment > 0, moment - 3, 0.0)
-
+    @property
     def normalized_entropy(self) -> Floats:
         n_pixels = self.signed.shape[1]
         return self.entropy / np.log(n_pixels) if n_pixels > 1 else self.entropy
+
+
+def _peak(maps: Pixels) -> Floats:
+    smoothed = gaussian_filter(maps.astype(np.float64), (0, _PEAK_SIGMA, _PEAK_SIGMA))
+    pixels = smoothed.reshape(len(maps), -1)
+    n_brightest = max(1, round(_PEAK_SHARE * pixels.shape[1]))
+    # Sorted, so that the sum does not depend on the order a partition happens to leave.
+    brightest = np.sort(np.partition(pixels, -n_brightest, axis=1)[:, -n_brightest:], axis=1)
+    return brightest.mean(axis=1)
+
+
+def _row_means(values: Pixels) -> Floats:
+    return values.sum(axis=1).astype(np.float64) / values.shape[1]
 
 
 @dataclass(frozen=True)
@@ -98,33 +190,19 @@ STATISTICS: dict[str, Statistic] = {
     "mean": Statistic(lambda r: r.mean, "both"),
     "std": Statistic(lambda r: np.sqrt(r.var), "upper"),
     "var": Statistic(lambda r: r.var, "upper"),
-    "kurtosis": Statistic(lambda r: r.kurtosis(), "both"),
-    "skewness": Statistic(lambda r: r.skewness(), "both"),
+    "kurtosis": Statistic(lambda r: r.kurtosis, "both"),
+    "skewness": Statistic(lambda r: r.skewness, "both"),
     "range": Statistic(lambda r: r.maximum - r.minimum, "upper"),
     "min": Statistic(lambda r: r.minimum, "both"),
     "max": Statistic(lambda r: r.maximum, "upper"),
-    "sum": Statistic(lambda r: r.signed.sum(axis=1), "both"),
+    "sum": Statistic(lambda r: r.total, "both"),
     "entropy": Statistic(lambda r: r.entropy, "both"),
-    "normalized_entropy": Statistic(lambda r: r.normalized_entropy(), "both"),
-    "mse": Statistic(lambda r: np.square(r.signed).mean(axis=1), "upper"),
-    "abs_mean": Statistic(lambda r: r.absolute.mean(axis=1), "upper"),
-    "abs_max": Statistic(lambda r: np.maximum(r.maximum, -r.minimum), "upper"),
+    "normalized_entropy": Statistic(lambda r: r.normalized_entropy, "both"),
+    "mse": Statistic(lambda r: r.var + r.mean**2, "upper"),
+    "abs_mean": Statistic(lambda r: r.abs_mean, "upper"),
+    "abs_max": Statistic(lambda r: r.largest, "upper"),
+    "abs_peak": Statistic(lambda r: r.abs_peak, "upper"),
 }
-
-
-# The brightest part of a defect map that is averaged, as a share of its pixels, and the width in
-# pixels of the Gaussian that it is smoothed with before.
-_PEAK_SHARE = 0.005
-_PEAK_SIGMA = 2.0
-
-
-def _peak(maps: NDArray[np.floating[Any]]) -> Floats:
-    smoothed = gaussian_filter(maps.astype(np.float64), (0, _PEAK_SIGMA, _PEAK_SIGMA))
-    pixels = smoothed.reshape(len(maps), -1)
-    n_brightest = max(1, round(_PEAK_SHARE * pixels.shape[1]))
-    # Sorted, so that the sum does not depend on the order a partition happens to leave.
-    brightest = np.sort(np.partition(pixels, -n_brightest, axis=1)[:, -n_brightest:], axis=1)
-    return brightest.mean(axis=1)
 
 
 #: The statistics of learned defect maps (n, h, w). A new one is a new line here.
@@ -135,7 +213,7 @@ DEFECT_MAP_STATISTICS: dict[str, Statistic] = {
 }
 
 
-def residual_image(images: ArrayLike, reconstructions: ArrayLike) -> NDArray[np.floating[Any]]:
+def residual_image(images: ArrayLike, reconstructions: ArrayLike) -> Pixels:
     """Original minus reconstruction: positive where the image is brighter than expected.
 
     Parameters
@@ -229,6 +307,7 @@ class ResidualStatistics(TransformerMixin, BaseEstimator):
         ``mse``                 signed    mean squared error of the reconstruction
         ``abs_mean``            absolute  mean absolute error of the reconstruction
         ``abs_max``             absolute  largest deviation, bright or dark
+        ``abs_peak``            absolute  mean of the largest 0.5 %, smoothed (Gaussian, sigma 2)
         ======================  ========  =======================================================
 
     Notes
@@ -303,10 +382,14 @@ class ResidualStatistics(TransformerMixin, BaseEstimator):
         X = self._check(X, reset=False)
         residuals = X.reshape(len(X), -1)
         statistics = np.empty((len(X), len(names)))
+        dtype = np.float32 if np.can_cast(X.dtype, np.float32) else np.float64
+        memory: dict[str, Pixels] = {}
         step = max(1, _BLOCK_VALUES // residuals.shape[1])
         for start in range(0, len(X), step):
             rows = slice(start, start + step)
-            block = _Residuals(residuals[rows].astype(np.float64))
+            # In C order: the order of a sum would change its rounding.
+            values: Pixels = residuals[rows].astype(dtype, order="C", copy=False)
+            block = _Residuals(values, X.shape[1:], memory)
             for column, name in enumerate(names):
                 statistics[rows, column] = STATISTICS[name].compute(block)
         return statistics

@@ -1,0 +1,72 @@
+"""Checks in environments of their own: `nox -l` lists them, `nox -s tests-3.12` runs one."""
+
+import nox
+
+nox.options.default_venv_backend = "venv"
+nox.options.sessions = ["lint", "tests", "lowest", "backends", "docs"]
+
+# What does not need TensorFlow: the layer, the network, and the estimators around it.
+ANY_BACKEND = ["tests/test_layers.py", "tests/test_reconstructor.py", "tests/test_detector.py"]
+
+# The lowest versions that pyproject.toml allows.
+LOWEST = [
+    "dask[array,distributed]==2024.8.*",
+    "joblib==1.3.*",
+    "keras==3.8.*",
+    "matplotlib==3.9.*",
+    "numpy==2.0.*",
+    "opencv-python-headless==4.10.*",
+    "pandas==2.2.2",
+    "pillow==11.0.*",
+    "scikeras==0.13.*",
+    "scikit-learn==1.7.*",
+    "scipy==1.13.*",
+    "tensorflow==2.18.*",
+]
+
+
+@nox.session(python=["3.11", "3.12", "3.13"])
+def tests(session: nox.Session) -> None:
+    """Run the tests and doctests."""
+    session.install(".[test]")
+    session.run("pytest", "--cov", *session.posargs)
+
+
+@nox.session(python="3.11")
+def lowest(session: nox.Session) -> None:
+    """Run the tests with the lowest versions of the dependencies."""
+    session.install(".[test]", *LOWEST)
+    session.run("pytest", *session.posargs)
+
+
+@nox.session(python="3.11")
+@nox.parametrize("backend", ["jax", "torch"])
+def backends(session: nox.Session, backend: str) -> None:
+    """Run the tests of the network with another Keras backend."""
+    session.install(".[test]", backend)
+    session.run("pytest", *ANY_BACKEND, *session.posargs, env={"KERAS_BACKEND": backend})
+
+
+@nox.session(python="3.11")
+def docs(session: nox.Session) -> None:
+    """Build the documentation, warnings are errors."""
+    session.install(".[docs]")
+    session.run(
+        "sphinx-build", "-W", "--keep-going", "-q", "-b", "html", "docs", "docs/_build/html"
+    )
+
+
+@nox.session(python="3.11")
+def lint(session: nox.Session) -> None:
+    """Check style and types."""
+    session.install(".[dev]")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+    session.run("mypy")
+
+
+@nox.session(python="3.11", default=False)
+def backend_speed(session: nox.Session) -> None:
+    """Measure the Keras backends, write the table of docs/performance.md."""
+    session.install(".[benchmark]", "jax", "torch")
+    session.run("python", "benchmarks/backends.py", "--write")

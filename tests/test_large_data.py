@@ -1,0 +1,212 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import dask.array as da
+import dask.bag
+import joblib
+import numpy as np
+import pytest
+from dask.distributed import Client, LocalCluster
+from sklearn.model_selection import GridSearchCV, StratifiedKFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+
+from sklearn_ncae import ImageLoader, NCAEDetector, ResidualDetector
+from sklearn_ncae.baselines import PCAReconstructor
+from sklearn_ncae.comparison import compare_detectors
+from sklearn_ncae.large_data import score_dask, score_in_chunks
+from sklearn_ncae.model_selection import OneClassSplit
+
+METHODS = ["score_samples", "decision_function", "p_values", "predict"]
+
+
+@pytest.fixture(scope="module")
+def detector(good_images):
+    return ResidualDetector(PCAReconstructor(5), calibration=0.5, random_state=0).fit(good_images)
+
+
+@pytest.fixture(scope="module")
+def network(good_images):
+    return NCAEDetector(filters=(4, 8), epochs=1, calibration=0.5, random_state=0).fit(good_images)
+
+
+@pytest.fixture(scope="module")
+def images(good_images):
+    """New ones: whether a score equals that of the same image in the calibration is rounding."""
+    return np.ascontiguousarray(good_images[:, ::-1])
+
+
+@pytest.fixture(scope="module")
+def paths(tmp_path_factory, images):
+    pil = pytest.importorskip("PIL.Image")
+    folder = tmp_path_factory.mktemp("parts")
+    paths = [str(folder / f"{i}.png") for i in range(len(images))]
+    for path, image in zip(paths, images, strict=True):
+        pil.fromarray(image).save(path)
+    return paths
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("chunk_size", [1, 7, 40, 100])
+def test_chunks_score_as_the_whole(detector, images, method, chunk_size):
+    actual = score_in_chunks(detector, images, method=method, chunk_size=chunk_size)
+    expected = getattr(detector, method)(images)
+    np.testing.assert_allclose(actual, expected, rtol=1e-6)
+    assert actual.dtype == expected.dtype
+
+
+def test_paths_are_read_ahead(detector, images, paths):
+    read = []
+
+    def note(chunk):
+        read.append(len(chunk))
+        return chunk
+
+    pipeline = make_pipeline(ImageLoader(n_jobs=2), FunctionTransformer(note), detector)
+    scores = score_in_chunks(pipeline, paths, chunk_size=16)
+    np.testing.assert_allclose(scores, detector.score_samples(images), rtol=1e-6)
+    assert read == [16, 16, 8]
+
+
+def test_a_memmap_is_never_whole_in_memory(tmp_path, detector, images):
+    file = np.lib.format.open_memmap(
+        tmp_path / "images.npy", mode="w+", dtype=np.uint8, shape=images.shape
+    )
+    file[...] = images
+
+    class Recorder:
+        longest = 0
+
+        def score_samples(self, X):
+            self.longest = max(self.longest, len(X))
+            return detector.score_samples(X)
+
+    recorder = Recorder()
+    scores = score_in_chunks(recorder, file, chunk_size=9)
+    np.testing.assert_allclose(scores, detector.score_samples(images), rtol=1e-6)
+    assert recorder.longest == 9
+
+
+def test_nothing_to_score(detector):
+    assert score_in_chunks(detector, []).shape == (0,)
+    assert score_in_chunks(detector, np.empty((0, 16, 16)), method="predict").dtype == np.int64
+
+
+def test_errors_of_reading_and_of_scoring_are_raised(detector, images, paths):
+    pipeline = make_pipeline(ImageLoader(), detector)
+    with pytest.raises(FileNotFoundError, match="missing"):
+        score_in_chunks(pipeline, [*paths, "missing.png"], chunk_size=16)
+    with pytest.raises(ValueError, match="fitted on images of shape"):
+        score_in_chunks(detector, images[:, :8], chunk_size=16)
+    with pytest.raises(ValueError, match="'method' parameter"):
+        score_in_chunks(detector, images, method="fit")
+    with pytest.raises(ValueError, match="'chunk_size' parameter"):
+        score_in_chunks(detector, images, chunk_size=0)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("chunks", [(16, -1, -1), (40, 8, 5), ((0, 30, 10), -1, -1)])
+def test_dask_array(detector, images, method, chunks):
+    scores = score_dask(detector, da.from_array(images, chunks=chunks), method=method)
+    assert scores.shape == (40,)
+    expected = getattr(detector, method)(images)
+    actual = scores.compute(scheduler="sync")
+    np.testing.assert_allclose(actual, expected, rtol=1e-6)
+    assert actual.dtype == scores.dtype == expected.dtype
+
+
+def test_dask_bag_of_paths(detector, images, paths):
+    bag = dask.bag.from_sequence(paths, partition_size=16)
+    pipeline = make_pipeline(ImageLoader(), detector)
+    expected = detector.score_samples(images)
+    scores = score_dask(pipeline, bag).compute(scheduler="sync")
+    np.testing.assert_allclose(scores, expected, rtol=1e-6)
+    some = bag.filter(lambda path: path in paths[:20]).map(str)
+    scores = score_dask(pipeline, some).compute(scheduler="sync")
+    np.testing.assert_allclose(scores, expected[:20], rtol=1e-6)
+
+
+def test_dask_takes_its_own_collections_only(detector, images):
+    with pytest.raises(TypeError, match="Dask array of images or a Dask bag"):
+        score_dask(detector, images)
+
+
+@pytest.fixture(scope="module")
+def client():
+    with (
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster,
+        Client(cluster) as client,
+    ):
+        yield client
+
+
+def test_a_lost_worker_loses_no_scores(client, network, images):
+    many = np.concatenate([images] * 5)
+    pids = client.run(os.getpid)
+    future = client.compute(score_dask(network, da.from_array(many, chunks=(10, -1, -1))))
+    while not any(client.processing().values()):
+        time.sleep(0.01)
+    busy = next(worker for worker, tasks in client.processing().items() if tasks)
+    os.kill(pids[busy], signal.SIGKILL)
+    expected = network.score_samples(many)
+    np.testing.assert_allclose(future.result(timeout=60), expected, rtol=1e-5)
+    assert pids[busy] not in client.run(os.getpid).values()
+
+
+def test_the_estimator_travels_to_each_worker_once(client, images):
+    class Counted:
+        """Counts how often it is unpickled in a process."""
+
+        def __setstate__(self, state):
+            import builtins
+
+            builtins.n_unpickled = getattr(builtins, "n_unpickled", 0) + 1
+
+        def __getstate__(self):
+            return {"any": "state"}
+
+        def score_samples(self, X):
+            import time
+
+            time.sleep(0.05)
+            return np.zeros(len(X))
+
+    def n_unpickled():
+        import builtins
+
+        return getattr(builtins, "n_unpickled", 0)
+
+    score_dask(Counted(), da.from_array(images, chunks=(2, -1, -1))).compute()
+    assert max(client.run(n_unpickled).values()) <= 1
+
+
+def test_searches_and_comparisons_on_workers(client, labelled_images):
+    images, target = labelled_images
+    search = GridSearchCV(
+        ResidualDetector(PCAReconstructor(), contamination=0.1),
+        {"reconstructor__n_components": [2, 5]},
+        scoring="roc_auc",
+        cv=OneClassSplit(StratifiedKFold(2)),
+        refit=False,
+    )
+    detectors = {"pca": ResidualDetector(PCAReconstructor(2), contamination=0.1)}
+
+    def figures():
+        table = compare_detectors(detectors, images, target, cv=OneClassSplit(StratifiedKFold(2)))
+        return [*search.fit(images, target).cv_results_["mean_test_score"], *table["roc_auc"]]
+
+    serial = figures()
+    for backend in ("loky", "dask"):
+        with joblib.parallel_config(backend=backend, n_jobs=2):
+            np.testing.assert_allclose(figures(), serial)
+
+
+def test_threads_of_workers_are_limited():
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment.pop("TF_NUM_INTRAOP_THREADS", None)
+    code = "import os, sklearn_ncae; print(os.environ.get('TF_NUM_INTRAOP_THREADS'))"
+    run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True)
+    assert run.stdout.strip() == b"1"
