@@ -19,15 +19,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
-from sklearn.decomposition import PCA
-from sklearn.ensemble import IsolationForest
-from sklearn.neighbors import LocalOutlierFactor
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer
-from sklearn.svm import OneClassSVM
 
-from sklearn_ncae import NCAEDetector, ResidualDetector
-from sklearn_ncae.baselines import MeanBrightnessDetector, PCAReconstructor
+from sklearn_ncae import NCAEDetector
+from sklearn_ncae.baselines import MeanBrightnessDetector, usual_detectors
 from sklearn_ncae.datasets import load_elpv, load_image_folder, make_castings
 from sklearn_ncae.inspection import (
     PrecisionRecallComparisonDisplay,
@@ -47,11 +41,6 @@ class Split(NamedTuple):
     X_train: NDArray[Any]
     X_test: NDArray[Any]
     y_test: NDArray[np.int64]
-
-
-def flatten(X: NDArray[Any]) -> NDArray[Any]:
-    """Return 8-bit images as rows of numbers from 0 to 1."""
-    return X.reshape(len(X), -1).astype(np.float32) / 255
 
 
 def load(data: str, size: int) -> Split:
@@ -82,8 +71,6 @@ def load(data: str, size: int) -> Split:
 
 def detectors(epochs: int, n_train: int, verbose: int, seed: int) -> dict[str, Any]:
     """Return the unfitted detectors by the name that the table shows."""
-    pca = PCA(min(64, n_train), random_state=seed)
-    scaled = FunctionTransformer(flatten)
     ncae = NCAEDetector(
         epochs=epochs, false_alarm_rate=FALSE_ALARM_RATE, verbose=verbose, random_state=seed
     )
@@ -92,17 +79,8 @@ def detectors(epochs: int, n_train: int, verbose: int, seed: int) -> dict[str, A
         "NCAE": ncae,
         "NCAE, article's recipe": article,
         BRIGHTNESS: MeanBrightnessDetector(contamination=FALSE_ALARM_RATE),
-        "IsolationForest": make_pipeline(
-            scaled, IsolationForest(contamination=FALSE_ALARM_RATE, random_state=seed)
-        ),
-        "PCA + OneClassSVM": make_pipeline(scaled, pca, OneClassSVM(nu=FALSE_ALARM_RATE)),
-        "PCA + LocalOutlierFactor": make_pipeline(
-            scaled, pca, LocalOutlierFactor(novelty=True, contamination=FALSE_ALARM_RATE)
-        ),
-        "PCA reconstruction": ResidualDetector(
-            PCAReconstructor(random_state=seed),
-            false_alarm_rate=FALSE_ALARM_RATE,
-            random_state=seed,
+        **usual_detectors(
+            n_components=min(64, n_train), false_alarm_rate=FALSE_ALARM_RATE, random_state=seed
         ),
         "plain convolutional AE": clone(article).set_params(convolution="standard"),
     }

@@ -43,7 +43,12 @@ from sklearn_ncae import NCAEDetector, ResidualDetector
 from sklearn_ncae.baselines import MeanBrightnessDetector, PCAReconstructor
 from sklearn_ncae.datasets import load_elpv
 from sklearn_ncae.images import ImageLoader
-from sklearn_ncae.metrics import bootstrap_confidence_interval, detection_scores_from_predictions
+from sklearn_ncae.metrics import (
+    aupro_score,
+    bootstrap_confidence_interval,
+    detection_scores_from_predictions,
+    pixel_roc_auc_score,
+)
 
 ROOT = Path(__file__).parent
 FALSE_ALARM_RATE = 0.05
@@ -77,13 +82,17 @@ KEY = ("dataset", "kind", "split", "max_train", "size", "parameters")
 
 
 class Images(NamedTuple):
-    """A data set: images (n, h, w), labels (+1 good, -1 defect), groups, rows of its own split."""
+    """A data set: images (n, h, w), labels (+1 good, -1 defect), groups, rows of its own split.
+
+    `masks` (n, h, w) are True where a defect has been marked by hand; None where none has been.
+    """
 
     images: NDArray[Any]
     target: NDArray[np.int64]
     groups: NDArray[Any]
     train: NDArray[np.intp] | None = None
     test: NDArray[np.intp] | None = None
+    masks: NDArray[np.bool_] | None = None
 
 
 class Task(NamedTuple):
@@ -224,12 +233,16 @@ def load(name: str, size: int) -> Images:
         modules = np.array(number) // CELLS_PER_MODULE
         return Images(cells.images, cells.target, modules, cells.train, cells.test)
     folder = data_folder() / name
+    loader = ImageLoader(size=(size, size))
     with (folder / "manifest.csv").open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["group"] not in LEFT_OUT.get(name, ())]
+    paths = [folder / row["path"] for row in rows]
+    masks = [path.with_suffix(".png") for path in paths]
     return Images(
-        ImageLoader(size=(size, size)).fit_transform([folder / row["path"] for row in rows]),
+        loader.fit_transform(paths),
         np.array([-1 if int(row["label"]) else 1 for row in rows]),
         np.array([row["group"] for row in rows]),
+        masks=loader.fit_transform(masks) > 127 if masks[0].exists() else None,
     )
 
 
@@ -291,6 +304,10 @@ def evaluate(task: Task) -> dict[str, Any]:
         record["roc_auc_interval"] = bootstrap_confidence_interval(
             y_test, decision, groups=data.groups[test], random_state=0
         )
+    if data.masks is not None and hasattr(task.detector, "defect_map"):
+        maps = task.detector.defect_map(data.images[test])
+        record["aupro"] = aupro_score(data.masks[test], maps)
+        record["pixel_roc_auc"] = pixel_roc_auc_score(data.masks[test], maps)
     return record | {
         "fit_seconds": fit_seconds,
         "ms_per_image": ms_per_image,

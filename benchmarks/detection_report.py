@@ -45,6 +45,10 @@ Mean and standard deviation over the splits. On ELPV, which has one split: the 9
 interval over blocks of 60 neighbouring cells.
 """
 
+LOCALIZATION = """
+Where the defects are, against the masks drawn by hand: {figures}.
+"""
+
 LEAK = """
 ## The leak
 
@@ -129,6 +133,12 @@ def write_report(records: list[Record], max_train: int, command: str, output: Pa
             "",
             *table(["", *FIGURES.values(), "splits", "fit s", "ms/image"], rows),
         ]
+        marked = [record for record in of_dataset if "aupro" in record]
+        for detector in distinct(marked, "detector"):
+            maps = select(marked, detector=detector)
+            figures = f"AUPRO (false-positive rate to 0.3) {spread(maps, 'aupro')}, pixel ROC AUC "
+            figures += f"{spread(maps, 'pixel_roc_auc')} with the defect maps of {detector}"
+            lines.append(LOCALIZATION.format(figures=figures).rstrip())
     leak = select(records, max_train=None)
     if leak:
         rows = [

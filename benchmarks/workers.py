@@ -49,10 +49,9 @@ ROWS: list[tuple[str, str, int | None]] = [
 
 
 def with_joblib(detector: NCAEDetector, images: NDArray[np.uint8]) -> None:
-    """Score chunks with the workers of joblib."""
+    """Score one part in each worker of joblib, for the detector travels with every task."""
     joblib.Parallel(n_jobs=N_WORKERS)(
-        joblib.delayed(detector.score_samples)(images[start : start + CHUNK])
-        for start in range(0, len(images), CHUNK)
+        joblib.delayed(detector.score_samples)(part) for part in np.array_split(images, N_WORKERS)
     )
 
 

@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn_ncae._atomic import replacing
 from sklearn_ncae._labels import check_detection_labels
 from sklearn_ncae._optional import import_extra
-from sklearn_ncae._overlay import map_levels, picture_of
+from sklearn_ncae._overlay import common_scale, map_levels, picture_of, shrunk
 from sklearn_ncae._threshold_search import check_costs
 from sklearn_ncae.file_scoring import ImageScore, score_images, threshold_of
 
@@ -159,8 +159,9 @@ def _columns(
 ) -> dict[str, Any]:
     """Return what the page knows about the images, one entry per image that was read."""
     columns: dict[str, Any] = {
-        name: [] for name in ("names", "scores", "p_values", "labels", "thumbs", "maps", "errors")
+        name: [] for name in ("names", "scores", "p_values", "labels", "thumbs", "errors")
     }
+    maps: list[NDArray[np.float32]] = []
     for i, one in enumerate(scored):
         if progress is not None:
             progress(one)
@@ -171,13 +172,13 @@ def _columns(
         columns["scores"].append(one.score)
         columns["p_values"].append(None if math.isnan(one.p_value) else one.p_value)
         columns["thumbs"].append(_thumbnail(one.image, side))
-        columns["maps"].append("" if one.map is None else _map_picture(one.map))
+        if one.map is not None:
+            maps.append(shrunk(one.map, _MAP_SIDE))
         if labels is not None:
             columns["labels"].append(int(labels[i]))
     if labels is None:
         columns["labels"] = None
-    if not any(columns["maps"]):
-        columns["maps"] = None
+    columns["maps"] = _map_pictures(maps)
     return columns | {"thumbType": "image/webp"}
 
 
@@ -187,10 +188,13 @@ def _thumbnail(image: NDArray[Any], side: int) -> str:
     return _encoded(picture, format="WEBP", quality=75)
 
 
-def _map_picture(of_image: NDArray[np.float32]) -> str:
-    """Return a PNG of few levels, transparent where nothing deviates; empty if nowhere does."""
-    picture = map_levels(of_image, _MAP_SIDE)
-    return "" if picture is None else _encoded(picture, format="PNG", optimize=True)
+def _map_pictures(maps: list[NDArray[np.float32]]) -> list[str] | None:
+    """Return PNGs of few levels, transparent where nothing deviates; empty if nowhere does."""
+    if not maps:
+        return None
+    low, high = common_scale(maps)
+    pictures = [map_levels(one, low, high) for one in maps]
+    return ["" if one is None else _encoded(one, format="PNG", optimize=True) for one in pictures]
 
 
 def _encoded(picture: Any, **options: Any) -> str:

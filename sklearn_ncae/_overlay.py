@@ -1,6 +1,7 @@
 """Images with their deviations marked, as Pillow pictures."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,8 @@ from sklearn_ncae._optional import import_extra
 _LEVELS = 16
 _WEAK, _STRONG = np.array([255, 196, 0]), np.array([230, 20, 60])
 _COVER = 0.75
-# What is weaker is not drawn, so that good parts stay as they are.
-_FAINT = 0.1
+# Where no map has a larger difference, nothing is drawn strongest: it may be nothing but noise.
+_LEAST_SPAN = 0.1
 
 
 def picture_of(image: NDArray[Any]) -> Any:
@@ -32,19 +33,35 @@ def picture_of(image: NDArray[Any]) -> Any:
     return pil.fromarray(np.ascontiguousarray(image))
 
 
-def map_levels(of_image: NDArray[np.float32], side: int | None = None) -> Any:
-    """Return a map (h, w) in [0, 1] as a picture with a palette; None if all of it is faint.
+def shrunk(of_image: NDArray[np.float32], side: int) -> NDArray[np.float32]:
+    """Return a map whose longer side is at most `side`.
 
-    `side` bounds its longer side; the strongest of the pixels that become one is kept, so that a
-    small defect does not fade.
+    The strongest of the pixels that become one is kept, so that a small defect does not fade.
     """
+    step = max(of_image.shape) / side
+    if step <= 1:
+        return of_image
+    strongest = maximum_filter(of_image, size=math.ceil(step))
+    rows, columns = (((np.arange(n // step) + 0.5) * step).astype(int) for n in of_image.shape)
+    return strongest[rows][:, columns]
+
+
+def common_scale(of_images: Sequence[NDArray[np.float32]]) -> tuple[float, float]:
+    """Return the values of maps to be drawn not at all, and strongest.
+
+    A typical image of those given is quiet, and the most deviating one is not; all share a scale,
+    so that they can be compared.
+    """
+    low = float(np.median([np.quantile(one, 0.9) for one in of_images]))
+    high = float(max(np.quantile(one, 0.995) for one in of_images))
+    return low, max(high, low + _LEAST_SPAN)
+
+
+def map_levels(of_image: NDArray[np.float32], low: float, high: float) -> Any:
+    """Return a map (h, w) as a picture with a palette; None if nothing of it is above `low`."""
     pil = import_extra("PIL.Image", "images")
-    if side is not None and (step := max(of_image.shape) / side) > 1:
-        of_image = maximum_filter(of_image, size=math.ceil(step))
-        rows, columns = (((np.arange(n // step) + 0.5) * step).astype(int) for n in of_image.shape)
-        of_image = of_image[rows][:, columns]
-    strength = np.clip((of_image - _FAINT) / (1 - _FAINT), 0, 1)
-    levels = np.ceil(strength * (_LEVELS - 1)).astype(np.uint8)
+    strength = np.clip((of_image - low) / (high - low), 0, 1)
+    levels = np.rint(strength * (_LEVELS - 1)).astype(np.uint8)
     if not levels.any():
         return None
     picture = pil.fromarray(levels).convert("L")
@@ -57,10 +74,11 @@ def map_levels(of_image: NDArray[np.float32], side: int | None = None) -> Any:
 
 
 def overlay_picture(image: NDArray[Any], of_image: NDArray[np.float32]) -> Any:
-    """Return the image in colour with its map drawn over it."""
+    """Return the image in colour with its map drawn over it, quiet where most of the map is."""
     pil = import_extra("PIL.Image", "images")
     picture = picture_of(image).convert("RGBA")
-    marked = map_levels(of_image)
+    low = float(np.quantile(of_image, 0.9))
+    marked = map_levels(of_image, low, max(1.0, low + _LEAST_SPAN))
     if marked is not None:
         picture = pil.alpha_composite(picture, marked.convert("RGBA"))
     return picture.convert("RGB")

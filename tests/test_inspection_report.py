@@ -8,7 +8,13 @@ from PIL import Image
 
 from sklearn_ncae import ResidualDetector
 from sklearn_ncae._atomic import replacing
-from sklearn_ncae._overlay import map_levels, overlay_picture, picture_of
+from sklearn_ncae._overlay import (
+    common_scale,
+    map_levels,
+    overlay_picture,
+    picture_of,
+    shrunk,
+)
 from sklearn_ncae.baselines import MeanBrightnessDetector, PCAReconstructor
 from sklearn_ncae.inspection import write_report
 
@@ -166,10 +172,10 @@ def test_pictures_of_any_image(dtype, shape):
 
 
 def test_maps_are_transparent_but_for_deviations():
-    of_image = np.zeros((100, 260), np.float32)
-    assert map_levels(of_image) is None
+    of_image = np.full((100, 260), 0.2, np.float32)
+    assert map_levels(of_image, 0.2, 1) is None
     of_image[50, 200] = 1
-    small = map_levels(of_image, 64)
+    small = map_levels(shrunk(of_image, 64), 0.2, 1)
     assert small.size == (64, 24)
     alpha = np.asarray(small.convert("RGBA"))[..., 3]
     assert alpha.max() > 150 and np.count_nonzero(alpha) <= 9
@@ -178,5 +184,15 @@ def test_maps_are_transparent_but_for_deviations():
 
     marked = np.asarray(overlay_picture(np.full((100, 260), 100, np.uint8), of_image))
     assert (marked[50, 200] != 100).all() and (marked[:50] == 100).all()
-    plain = overlay_picture(np.full((4, 4), 100, np.uint8), np.zeros((4, 4), np.float32))
+    plain = overlay_picture(np.full((4, 4), 100, np.uint8), np.ones((4, 4), np.float32))
     assert (np.asarray(plain) == 100).all()
+
+
+def test_maps_share_a_scale_on_which_most_are_quiet():
+    rng = np.random.default_rng(0)
+    maps = [rng.uniform(0.2, 0.25, (32, 32)).astype(np.float32) for _ in range(9)]
+    assert all(map_levels(one, *common_scale(maps)).getextrema()[1] < 8 for one in maps)
+    maps[0][4:8, 4:8] = 0.5  # the network is not sure, but surer than elsewhere
+    low, high = common_scale(maps)
+    assert 0.2 < low < 0.25 and high == 0.5
+    assert map_levels(maps[0], low, high).getextrema() == (0, 15)

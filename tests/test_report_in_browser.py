@@ -285,7 +285,8 @@ def test_the_keyboard_reaches_everything(page):
     press(page, "o")
     assert page.find_element("id", "viewer-overlay").is_selected()
     press(page, Keys.ESCAPE)
-    assert viewer.get_attribute("open") is None and focused(page, "data-image") == "2"
+    wait_for(page, lambda: focused(page, "data-image") == "2")
+    assert viewer.get_attribute("open") is None
     press(page, "/")
     assert focused(page, "id") == "by-name"
     press(page, "oo")  # typing is no command

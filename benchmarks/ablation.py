@@ -1,0 +1,196 @@
+"""Measure what parts of NCAEDetector are worth, on development images.
+
+The images come from the training side of `detection.py`'s first split alone, split again by group
+(ELPV by file order), so that choosing by these figures does not touch the test images. A result is
+a line of the results file, and is not computed again:
+
+    export NCAE_DATA=FOLDER  # see detection.py
+    python benchmarks/ablation.py           # computes what is missing
+    python benchmarks/ablation.py --report  # writes the table from the results
+"""
+
+import argparse
+import json
+from contextlib import ExitStack
+from datetime import date
+from pathlib import Path
+from typing import Any, NamedTuple
+from unittest.mock import patch
+
+import numpy as np
+from detection import DATASETS, Images, load, split_rows
+from detection_report import table
+from numpy.typing import NDArray
+from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import train_test_split
+
+import sklearn_ncae
+from sklearn_ncae import NCAEDetector, ResidualStatistics, defects
+from sklearn_ncae.residuals import DEFECT_MAP_STATISTICS
+
+ROOT = Path(__file__).parent
+MAX_TEST = 250  # images of a class
+OF_RESIDUAL = ("abs_peak", "abs_max", "mse", "entropy")
+
+INTRODUCTION = """\
+---
+orphan: true
+---
+
+# What the parts of the detector are worth
+
+ROC AUC on development images: the training side of the detection benchmark's first split, split
+again. With so few groups (7 photographs of good castings to train on) differences below about 0.05
+mean nothing. Images of {size} x {size} pixels, mean and standard deviation over the seeds {seeds};
+sklearn-ncae {version}, {date}.
+
+```sh
+python benchmarks/ablation.py
+python benchmarks/ablation.py --report
+```
+
+## One change at a time
+"""
+OTHER_STATISTICS = """
+## Other statistics of the default's networks
+"""
+
+
+class Variant(NamedTuple):
+    """What is changed: parameters of NCAEDetector, and constants of the package."""
+
+    parameters: dict[str, Any]
+    constants: dict[str, Any]
+
+
+SHAPES = tuple(s for s in defects._SHAPES if s not in (defects._bar, defects._polygon))
+VARIANTS = {
+    "the default": Variant({}, {}),
+    "Conv2D for NeighborConv2D": Variant({"convolution": "standard"}, {}),
+    "2.5 times the steps": Variant({}, {"reconstructor._REPAIR_STEPS": 1500}),
+    "no bars, no large areas": Variant({}, {"defects._SHAPES": SHAPES}),
+    "no dropout": Variant({}, {"network._DROPOUT": 0.0}),
+    "no changes of exposure": Variant({}, {"network._EXPOSURE": 0.0}),
+    "a fourth level": Variant({"filters": (16, 32, 64, 64)}, {}),
+    "half the steps": Variant({}, {"reconstructor._REPAIR_STEPS": 300}),
+}
+
+
+def development_rows(
+    name: str, data: Images, max_train: int
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return the rows to train on, all good, and those to choose by."""
+    random_state = np.random.RandomState(0)
+    if data.test is not None:
+        side = np.setdiff1d(np.arange(len(data.target)), data.test)
+        cut = int(0.6 * len(side))
+        train, test = side[:cut], side[cut:]
+    else:
+        _, tested = split_rows(data, "group", 0, None)
+        side = np.setdiff1d(np.arange(len(data.target)), tested)
+        names = np.unique(data.groups[side])
+        has_defects = np.isin(names, data.groups[side][data.target[side] == -1])
+        _, held_out = train_test_split(names, test_size=0.35, stratify=has_defects, random_state=1)
+        is_test = np.isin(data.groups[side], held_out)
+        train, test = side[~is_test], side[is_test]
+    train = train[data.target[train] == 1]
+    chosen = [random_state.permutation(train)[:max_train]]
+    for label in (1, -1):
+        chosen.append(random_state.permutation(test[data.target[test] == label])[:MAX_TEST])
+    return np.sort(chosen[0]), np.sort(np.concatenate(chosen[1:]))
+
+
+def evaluate(name: str, size: int, max_train: int, variant: str, seed: int) -> dict[str, float]:
+    """Return the ROC AUC of each statistic of one network."""
+    data = load(name, size)
+    train, test = development_rows(name, data, max_train)
+    changed = VARIANTS[variant]
+    with ExitStack() as stack:
+        for constant, value in changed.constants.items():
+            stack.enter_context(patch(f"sklearn_ncae.{constant}", value))
+        detector = NCAEDetector(random_state=seed, **changed.parameters).fit(data.images[train])
+    maps = detector.defect_map(data.images[test])
+    values = {key: statistic.compute(maps) for key, statistic in DEFECT_MAP_STATISTICS.items()}
+    residuals = detector.residual(data.images[test])
+    for key in OF_RESIDUAL:
+        values[key] = ResidualStatistics(key).transform(residuals)[:, 0]
+    is_defect = data.target[test] == -1
+    return {key: float(roc_auc_score(is_defect, value)) for key, value in values.items()}
+
+
+def write_page(records: list[dict[str, Any]], path: Path) -> None:
+    """Write the tables: the default's statistics, and each variant's defect_peak."""
+
+    def mean(dataset: str, variant: str, statistic: str) -> str:
+        chosen = [
+            record[statistic]
+            for record in records
+            if record["dataset"] == dataset and record["variant"] == variant
+        ]
+        if not chosen:
+            return "-"
+        spread = f" ± {np.std(chosen, ddof=1):.3f}" if len(chosen) > 1 else ""
+        return f"{np.mean(chosen):.3f}{spread}"
+
+    head = ["", *DATASETS.values()]
+    seeds = sorted({record["seed"] for record in records})
+    lines = [
+        INTRODUCTION.format(
+            size=records[0]["size"],
+            seeds=", ".join(map(str, seeds)),
+            version=sklearn_ncae.__version__,
+            date=date.today().isoformat(),
+        ),
+        *table(head, [[v, *(mean(d, v, "defect_peak") for d in DATASETS)] for v in VARIANTS]),
+        OTHER_STATISTICS,
+        *table(
+            head,
+            [
+                [f"`{key}`", *(mean(d, "the default", key) for d in DATASETS)]
+                for key in [*DEFECT_MAP_STATISTICS, *OF_RESIDUAL]
+            ],
+        ),
+    ]
+    path.write_text("\n".join(lines) + "\n")
+    print(f"==> Wrote {path}")
+
+
+def main() -> None:
+    """Run what is missing, or write the page."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--datasets", nargs="+", choices=DATASETS, default=list(DATASETS))
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--size", type=int, default=128, help="side of the images")
+    parser.add_argument("--max-train", type=int, default=300, help="most good images to train on")
+    parser.add_argument("--report", action="store_true", help="write the page from the results")
+    parser.add_argument("--results", type=Path, default=ROOT / "results" / "ablation.jsonl")
+    parser.add_argument(
+        "--output", type=Path, default=ROOT.parent / "docs" / "benchmarks" / "ablation.md"
+    )
+    options = parser.parse_args()
+    path: Path = options.results
+    lines = path.read_text().splitlines() if path.exists() else []
+    records = [json.loads(line) for line in lines]
+    if options.report:
+        write_page(records, options.output)
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Seed by seed: a table that is stopped early has a row for everything.
+    for seed in options.seeds:
+        for variant in options.variants:
+            for dataset in options.datasets:
+                key = {"dataset": dataset, "variant": variant, "seed": seed, "size": options.size}
+                if any(key.items() <= record.items() for record in records):
+                    continue
+                record = key | evaluate(dataset, options.size, options.max_train, variant, seed)
+                records.append(record)
+                with path.open("a") as file:
+                    file.write(json.dumps(record) + "\n")
+                print(f"{DATASETS[dataset]}, {variant}, seed {seed}: {record['defect_peak']:.3f}")
+
+
+if __name__ == "__main__":
+    main()
