@@ -81,20 +81,14 @@ def without_mask(X: Any, name: str) -> Any:
     return X.data if isinstance(X, np.ma.MaskedArray) else X
 
 
-def check_values(images: NDArray[Any], name: str) -> NDArray[Any]:
-    """Refuse values that cannot be computed with, and widen floats where they need it.
+def check_values(images: NDArray[Any], name: str) -> None:
+    """Refuse finite values that cannot be computed with.
 
     Parameters
     ----------
     images : ndarray
-        Finite, where it holds floats.
     name : str
         Who takes it, for the message.
-
-    Returns
-    -------
-    images : ndarray
-        As it was, or as float64.
 
     Raises
     ------
@@ -103,26 +97,44 @@ def check_values(images: NDArray[Any], name: str) -> NDArray[Any]:
     ValueError
         If they are larger than 1e100.
     """
-    kind, itemsize = images.dtype.kind, images.dtype.itemsize
-    if kind not in "biuf":
+    if images.dtype.kind not in "biuf":
         raise TypeError(
             f"{name} takes images of real numbers, got an array of {images.dtype}. Convert "
             "them, for example with X.astype(float)."
         )
-    if kind != "f" or not images.size:
-        return images
-    largest = max(-float(images.min()), float(images.max()))
-    if largest > _LARGEST:
+    if images.dtype.itemsize > 4 and (largest := _magnitude(images)) > _LARGEST:
         raise ValueError(
             f"{name} takes pixel values of at most {_LARGEST:g}, got {largest:g}: the squares of "
             "larger ones cannot be summed. Rescale X, or look for a value that stands for a "
             "missing pixel."
         )
-    # float32 loses the squares of what is very large, and of what is very small.
-    too_much = itemsize == 4 and not (
-        largest == 0 or 1 / _LARGEST_SINGLE < largest < _LARGEST_SINGLE
-    )
-    return images.astype(np.float64) if too_much or itemsize > 8 else images
+
+
+def with_squares(images: NDArray[Any]) -> NDArray[Any]:
+    """Give floats whose squares are lost in their own type, or that are longer, as float64.
+
+    Parameters
+    ----------
+    images : ndarray
+
+    Returns
+    -------
+    images : ndarray
+        The same array, where nothing is lost.
+    """
+    if images.dtype.kind != "f" or images.dtype.itemsize not in (4, 16):
+        return images
+    if images.dtype.itemsize == 4:
+        magnitude = _magnitude(images)
+        if magnitude == 0 or 1 / _LARGEST_SINGLE < magnitude < _LARGEST_SINGLE:
+            return images
+    return images.astype(np.float64)
+
+
+def _magnitude(images: NDArray[Any]) -> float:
+    if images.dtype.kind != "f" or not images.size:
+        return 0.0
+    return max(-float(images.min()), float(images.max()))
 
 
 def check_rank(shape: tuple[int, ...], name: str) -> None:

@@ -49,7 +49,7 @@ def _is_positive(value: Any) -> bool:
 
 
 def _is_rate(value: Any) -> bool:
-    return _is_positive(value) and value <= 1
+    return _is_number(value) and 0 <= value <= 1
 
 
 def _is_count(value: Any) -> bool:

@@ -140,7 +140,8 @@ class MeanBrightnessDetector(OutlierMixin, BaseEstimator):
         if images.ndim > 2:
             # n_features_in_ then counts pixel values, not rows of pixels.
             X = images.reshape(len(images), -1)
-        pixels = check_values(validate_data(self, X, reset=reset), type(self).__name__)
+        pixels = validate_data(self, X, reset=reset)
+        check_values(pixels, type(self).__name__)
         return np.asarray(pixels.mean(axis=1, dtype=np.float64))
 
 

@@ -20,6 +20,7 @@ from sklearn_ncae._image_arrays import (
     check_rank,
     check_values,
     with_channels,
+    with_squares,
 )
 from sklearn_ncae._optional import import_extra
 
@@ -99,7 +100,8 @@ def check_image_stack(
                 f"{name} got images of shape {images.shape[1:]}, but image_shape={image_shape}."
             )
         layout = images.shape[1:]
-    images = check_values(images, name)
+    check_values(images, name)
+    images = with_squares(images)
     images = images.reshape(len(images), *with_channels(images.shape[1:]))
     if reset:
         estimator.image_shape_ = images.shape[1:]

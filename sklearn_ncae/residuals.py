@@ -382,7 +382,8 @@ class ResidualStatistics(TransformerMixin, BaseEstimator):
             masked or larger than 1e100.
         """
         names = check_statistic_names(self.statistics)
-        X = check_values(self._check(X, reset=False), "ResidualStatistics")
+        X = self._check(X, reset=False)
+        check_values(X, "ResidualStatistics")
         residuals = X.reshape(len(X), -1)
         statistics = np.empty((len(X), len(names)))
         dtype = np.float32 if np.can_cast(X.dtype, np.float32) else np.float64
