@@ -1,6 +1,6 @@
 """The Keras network of the NCAE, and the batches it is trained and scored on."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -343,14 +343,34 @@ class RepairLoss(keras.losses.Loss):
         return image + self.mask_weight * focal
 
 
-def run_network(model: keras.Model, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Run the compiled network on a batch, such that each image's result depends on it alone.
+def compile_forward(model: keras.Model) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
+    """Compile the forward pass, such that each image's result depends on it alone.
 
-    The batch is filled up with zeros to a power of two, at least 2: there are few shapes to
-    compile for, and the convolutions of a batch of one are summed in another order.
+    Parameters
+    ----------
+    model : keras.Model
+
+    Returns
+    -------
+    forward : callable
+        From a batch of any number of images to the outputs of the model. TensorFlow traces it
+        once, whatever the sizes of the batches.
     """
-    n = len(batch)
-    size = max(2, 1 << (n - 1).bit_length())
-    if size > n:
-        batch = np.concatenate([batch, np.zeros((size - n, *batch.shape[1:]), np.float32)])
-    return np.asarray(model.predict_on_batch(batch)[:n])
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        signature = tf.TensorSpec((None, *model.input_shape[1:]), tf.float32)
+        run = tf.function(partial(model, training=False), input_signature=[signature])
+    else:
+        run = model.predict_on_batch
+
+    def forward(batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        # The convolutions of a batch of one are summed in another order. JAX compiles for each
+        # size anew: for few sizes, a batch is filled up to a power of two.
+        n = len(batch)
+        size = max(2, 1 << (n - 1).bit_length() if keras.backend.backend() == "jax" else n)
+        if size > n:
+            batch = np.concatenate([batch, np.zeros((size - n, *batch.shape[1:]), np.float32)])
+        return np.asarray(run(batch))[:n]
+
+    return forward

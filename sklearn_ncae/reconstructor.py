@@ -372,8 +372,6 @@ class NCAEReconstructor(BaseEstimator):
 
     def _run(self, images: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.float32]]:
         """Reconstructions (n, h, w, c) and defect maps (n, h, w); 0 without a repairing network."""
-        from sklearn_ncae.network import run_network
-
         step = int(np.clip(_BATCH_PIXELS // np.prod(self.image_shape_[:2]), 2, _BATCH_IMAGES))
         n_channels = images.shape[3]
         reconstructions = np.empty(images.shape, np.result_type(images.dtype, np.float32))
@@ -381,7 +379,7 @@ class NCAEReconstructor(BaseEstimator):
         for start in range(0, len(images), step):
             batch = slice(start, start + step)
             scaled, low, span = self._scale.to_network(images[batch])
-            outputs = run_network(self.model_, scaled)
+            outputs = self._forward(scaled)
             reconstructions[batch] = outputs[..., :n_channels] * span + low
             if outputs.shape[3] > n_channels:
                 maps[batch] = expit(outputs[..., n_channels])
@@ -394,6 +392,17 @@ class NCAEReconstructor(BaseEstimator):
         if self._model is None:
             self._model = self._build_model()
         return self._model
+
+    @property
+    def _forward(self) -> Any:
+        """The forward pass of `model_`, compiled when it is first needed."""
+        from sklearn_ncae.network import compile_forward
+
+        model = self.model_
+        compiled = getattr(self, "_compiled", None)
+        if compiled is None or compiled[0] is not model:
+            self._compiled = compiled = (model, compile_forward(model))
+        return compiled[1]
 
     def _build_model(self) -> Any:
         from sklearn_ncae.network import build_network
@@ -454,7 +463,8 @@ class NCAEReconstructor(BaseEstimator):
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out the Keras model: the weights are all that has to travel."""
-        state: dict[str, Any] = super().__getstate__()
+        state: dict[str, Any] = super().__getstate__().copy()
+        state.pop("_compiled", None)
         return {**state, "_model": None} if "_model" in state else state
 
     def __sklearn_is_fitted__(self) -> bool:

@@ -159,12 +159,12 @@ class _Residuals:
 
 
 def _peak(maps: Pixels) -> Floats:
-    smoothed = gaussian_filter(maps.astype(np.float64), (0, _PEAK_SIGMA, _PEAK_SIGMA))
-    pixels = smoothed.reshape(len(maps), -1)
+    # In the type of the maps: SciPy's filter is half as fast in float64.
+    pixels = gaussian_filter(maps, (0, _PEAK_SIGMA, _PEAK_SIGMA)).reshape(len(maps), -1)
     n_brightest = max(1, round(_PEAK_SHARE * pixels.shape[1]))
     # Sorted, so that the sum does not depend on the order a partition happens to leave.
     brightest = np.sort(np.partition(pixels, -n_brightest, axis=1)[:, -n_brightest:], axis=1)
-    return brightest.mean(axis=1)
+    return brightest.mean(axis=1, dtype=np.float64)
 
 
 def _row_means(values: Pixels) -> Floats:

@@ -42,7 +42,7 @@ def detector(good_images):
 def test_finds_the_defects(labelled_images):
     X, y = labelled_images
     detector = NCAEDetector(
-        filters=(8, 16), epochs=30, batch_size=8, false_alarm_rate=0.2, random_state=0
+        filters=(8, 16), epochs=100, batch_size=8, false_alarm_rate=0.2, random_state=0
     ).fit(X[y == 1])
     assert roc_auc_score(y, detector.decision_function(X)) > 0.95
     assert np.mean(detector.predict(X[y == -1]) == -1) > 0.9
