@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from sklearn_ncae._atomic import replacing
 from sklearn_ncae.network import TrainingBatches
 
 
@@ -105,17 +106,14 @@ class Checkpoint(keras.callbacks.Callback):
             f"variable_{index}": keras.ops.convert_to_numpy(variable)
             for index, variable in enumerate(self._variables())
         }
-        content = io.BytesIO()
-        np.savez(
-            content,
-            about=json.dumps(about),
-            rows=self.batches.rows,
-            random_keys=keys,
-            **variables,
-        )
-        new = self.path.with_name(self.path.name + ".new")
-        new.write_bytes(content.getvalue())
-        new.replace(self.path)
+        with replacing(self.path) as path, path.open("wb") as file:
+            np.savez(
+                file,
+                about=json.dumps(about),
+                rows=self.batches.rows,
+                random_keys=keys,
+                **variables,
+            )
 
     def delete(self) -> None:
         """Delete the file: the training is over."""

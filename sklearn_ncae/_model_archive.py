@@ -15,12 +15,12 @@ import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, BinaryIO
-from uuid import uuid4
 
 import numpy as np
 from numpy.typing import NDArray
+
+from sklearn_ncae._atomic import replacing
 
 _DOCUMENT = "model.json"
 _ARRAY = "arrays/{}.npy"
@@ -90,24 +90,16 @@ def write_archive(
             f"All but the arrays takes {len(text)} bytes as JSON, more than the "
             f"{_MAX_DOCUMENT_BYTES} of a model file. A very long history_ may be cut."
         )
-    target = Path(os.path.realpath(path))  # a link stays a link
-    temporary = target.with_name(f".{uuid4().hex}.tmp")
-    try:
-        with open(temporary, "xb") as file:
-            with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED, allowZip64=False) as archive:
-                archive.writestr(zipfile.ZipInfo(_DOCUMENT), text)
-                for number, array in enumerate(arrays):
-                    stream = io.BytesIO()
-                    little_endian = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
-                    np.lib.format.write_array(stream, little_endian, (1, 0), allow_pickle=False)
-                    archive.writestr(zipfile.ZipInfo(_ARRAY.format(number)), stream.getvalue())
-            file.flush()
-            os.fsync(file.fileno())
+    with replacing(path) as temporary:
+        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED, allowZip64=False) as archive:
+            archive.writestr(zipfile.ZipInfo(_DOCUMENT), text)
+            for number, array in enumerate(arrays):
+                stream = io.BytesIO()
+                little_endian = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
+                np.lib.format.write_array(stream, little_endian, (1, 0), allow_pickle=False)
+                archive.writestr(zipfile.ZipInfo(_ARRAY.format(number)), stream.getvalue())
         with open(temporary, "rb") as file:
             check(file)
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 class ModelArchive:

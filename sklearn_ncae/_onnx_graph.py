@@ -1,13 +1,14 @@
 """A builder of ONNX graphs: nodes and constants are added one by one, and named by themselves."""
 
 from os import PathLike
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 from onnx import helper, numpy_helper
+
+from sklearn_ncae._atomic import replacing
 
 # The oldest version that has every operator in the form used here, so that older runtimes can
 # read the files; and the version of the file format that came with it.
@@ -115,4 +116,5 @@ class Graph:
         )
         helper.set_model_props(model, metadata)
         onnx.checker.check_model(model, full_check=True)
-        Path(path).write_bytes(model.SerializeToString())
+        with replacing(path) as temporary:
+            temporary.write_bytes(model.SerializeToString())
