@@ -53,7 +53,8 @@ What `read_image`, and so `ImageLoader` and `load_image_folder`, say of files. B
 file that cannot be read raises, and the error names it. With `on_error="skip"`, a warning names
 all of them and the others are read: `ImageLoader` gives a black image in the place of each, so
 that the rows stay those of the paths, and lists these rows in `unreadable_`; set their scores to
-nan, or their labels to -1. `load_image_folder` leaves them out.
+nan, or their labels to -1. `load_image_folder` leaves them out, and `file_scoring.score_images`
+and the command `ncae score` report an error for each.
 
 | file | answer |
 | --- | --- |

@@ -207,7 +207,8 @@ class ImageLoader(TransformerMixin, BaseEstimator):
     See Also
     --------
     read_image : Reads one file, and states how depths and colours are converted.
-    sklearn_ncae.datasets.load_image_folder : Leaves such files out, for training.
+    sklearn_ncae.datasets.load_image_folder : Leaves unreadable files out, for training.
+    sklearn_ncae.file_scoring.score_images : Scores files, and calls unreadable ones an error.
 
     Examples
     --------

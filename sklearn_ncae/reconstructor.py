@@ -99,6 +99,8 @@ class NCAEReconstructor(BaseEstimator):
         Loss, and with early stopping validation loss, of every epoch.
     n_iter_ : int
         Number of epochs of the last fit.
+    n_samples_fit_ : int
+        Number of images it was trained on, without those held out for early stopping.
     image_shape_ : tuple of (int, int, int)
         Height, width and channels of the training images.
     n_features_in_ : int
@@ -302,6 +304,7 @@ class NCAEReconstructor(BaseEstimator):
         self.history_ = {
             name: [*history.get(name, []), *map(float, values)] for name, values in epochs.items()
         }
+        self.n_samples_fit_ = len(rows)
         self.n_iter_ = len(epochs["loss"])
         if checkpoint:
             checkpoint.delete()

@@ -120,6 +120,7 @@ def test_info(detector, saved):
     summary = persistence.info(saved)
     assert summary["estimator"] == "NCAEDetector"
     assert summary["image_shape"] == [16, 16, 1]
+    assert summary["n_samples_fit"] == 40
     assert summary["offset"] == detector.offset_
     assert summary["left_out"] == []
     assert summary["versions"]["keras"] == keras.__version__
