@@ -425,5 +425,5 @@ def _decode_object(kind: str, parameters: dict[str, Any], attributes: dict[str, 
                 raise ModelFileError(f"its {kind} contradicts itself in {what}")
     if kind == "NCAEReconstructor":
         with refusing("its weights are not those of its network"):
-            value._model = value._build_model()
+            value._keep(value._build_model())
     return value

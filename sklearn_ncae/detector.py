@@ -259,7 +259,11 @@ class _ResidualDetectorBase(OutlierMixin, BaseEstimator):
 
     def _check_statistic(self) -> list[str]:
         """List what the parameter `statistic` asks for."""
-        return check_statistic_names("all" if self.statistic == "joint" else self.statistic)
+        return check_statistic_names(
+            "all"
+            if isinstance(self.statistic, str) and self.statistic == "joint"
+            else self.statistic
+        )
 
     def _check(self, X: ArrayLike) -> tuple[NDArray[Any], tuple[int, ...]]:
         check_is_fitted(self)
@@ -596,7 +600,12 @@ class NCAEDetector(_ResidualDetectorBase):
         if isinstance(self.statistic, str) and self.statistic == "auto":
             return ["defect_peak" if repair else "mse"]
         known = _ALL_STATISTICS if repair else STATISTICS
-        return check_statistic_names("all" if self.statistic == "joint" else self.statistic, known)
+        return check_statistic_names(
+            "all"
+            if isinstance(self.statistic, str) and self.statistic == "joint"
+            else self.statistic,
+            known,
+        )
 
     def _predict(self, images: NDArray[Any]) -> NDArray[Any]:
         return self.reconstructor_._run(images)[0]

@@ -143,7 +143,8 @@ def _repairing(
     for level, width in enumerate(filters):
         levels.append(x)
         x = convolve(x, convolution, f"encoder_{level}", filters=width, strides=2)
-        x = convolve(x, convolution, f"encoder_{level}_b", filters=width)
+        if x.shape[1:3] != (1, 1):  # a lone pixel has no neighbours
+            x = convolve(x, convolution, f"encoder_{level}_b", filters=width)
     for level in reversed(range(1, len(filters))):
         width = filters[level - 1]
         # Whole channels at a time: what a few images have taught one of them is not relied on.

@@ -300,7 +300,7 @@ class NCAEReconstructor(BaseEstimator):
 
         self._network, self._scale = network, scale
         self.weights_ = trained.get_weights()
-        self._model = trained if crop == images.shape[1:3] else self._build_model()
+        self._keep(trained if crop == images.shape[1:3] else self._build_model())
         self.history_ = {
             name: [*history.get(name, []), *map(float, values)] for name, values in epochs.items()
         }
@@ -379,10 +379,11 @@ class NCAEReconstructor(BaseEstimator):
         n_channels = images.shape[3]
         reconstructions = np.empty(images.shape, np.result_type(images.dtype, np.float32))
         maps = np.zeros(images.shape[:3], np.float32)
+        _, forward = self._compiled()
         for start in range(0, len(images), step):
             batch = slice(start, start + step)
             scaled, low, span = self._scale.to_network(images[batch])
-            outputs = self._forward(scaled)
+            outputs = forward(scaled)
             reconstructions[batch] = outputs[..., :n_channels] * span + low
             if outputs.shape[3] > n_channels:
                 maps[batch] = expit(outputs[..., n_channels])
@@ -392,20 +393,18 @@ class NCAEReconstructor(BaseEstimator):
     def model_(self) -> Any:
         """The trained Keras network, rebuilt from its weights after a copy or a pickle."""
         check_is_fitted(self)
+        return self._compiled()[0]
+
+    def _compiled(self) -> tuple[Any, Any]:
+        """Keep the network and its compiled forward pass."""
         if self._model is None:
-            self._model = self._build_model()
+            self._keep(self._build_model())
         return self._model
 
-    @property
-    def _forward(self) -> Any:
-        """The forward pass of `model_`, compiled when it is first needed."""
+    def _keep(self, model: Any) -> None:
         from sklearn_ncae.network import compile_forward
 
-        model = self.model_
-        compiled = getattr(self, "_compiled", None)
-        if compiled is None or compiled[0] is not model:
-            self._compiled = compiled = (model, compile_forward(model))
-        return compiled[1]
+        self._model = (model, compile_forward(model))
 
     def _build_model(self) -> Any:
         from sklearn_ncae.network import build_network
@@ -444,9 +443,11 @@ class NCAEReconstructor(BaseEstimator):
 
         if self.training == "reconstruct":
             return TrainingBatches, self.loss, images.shape[1:3]
+        # Whole numbers of the innermost level's pixels, of which a crop has one only if the image
+        # has: for one pixel the network is another.
         stride = 2 ** len(tuple(self.filters))
         crop = tuple(
-            side if side <= stride else min(side, _CROP) // stride * stride
+            side if side < 2 * stride else max(2, min(side, _CROP) // stride) * stride
             for side in images.shape[1:3]
         )
         draw = self.draw_defects or draw_defects
@@ -466,8 +467,7 @@ class NCAEReconstructor(BaseEstimator):
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out the Keras model: the weights are all that has to travel."""
-        state: dict[str, Any] = super().__getstate__().copy()
-        state.pop("_compiled", None)
+        state: dict[str, Any] = super().__getstate__()
         return {**state, "_model": None} if "_model" in state else state
 
     def __sklearn_is_fitted__(self) -> bool:
