@@ -50,8 +50,8 @@ def load(data: str, size: int) -> Split:
         train = make_castings(300, 0, image_size=size, random_state=0)
         test = make_castings(150, 150, image_size=size, random_state=1)
         return Split(train.images, test.images, test.target)
-    if data == "elpv":
-        cells = load_elpv(kind="mono", size=(size, size))
+    if data.startswith("elpv_"):
+        cells = load_elpv(kind=data.removeprefix("elpv_"), size=(size, size))
         return Split(cells.images[cells.train], cells.images[cells.test], cells.target[cells.test])
     parts = load_image_folder(data, size=(size, size))
     in_train = parts.split == "train"
@@ -69,7 +69,7 @@ def load(data: str, size: int) -> Split:
     return Split(X_train, X_test, y_test)
 
 
-def detectors(epochs: int, n_train: int, verbose: int, seed: int) -> dict[str, Any]:
+def detectors(epochs: int | str, n_train: int, verbose: int, seed: int) -> dict[str, Any]:
     """Return the unfitted detectors by the name that the table shows."""
     ncae = NCAEDetector(
         epochs=epochs, false_alarm_rate=FALSE_ALARM_RATE, verbose=verbose, random_state=seed
@@ -177,12 +177,17 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "--data",
-        default="elpv",
-        help='"elpv" (solar cells, default), "synthetic" (drawn castings), or a folder of images '
-        "in subfolders for good and defective parts",
+        default="elpv_poly",
+        help='"elpv_poly" or "elpv_mono" (solar cells, default: poly), "synthetic" (drawn castings), '
+        "or a folder of images in subfolders for good and defective parts",
     )
     parser.add_argument("--size", type=int, default=128, help="side of the images in pixels")
-    parser.add_argument("--epochs", type=int, default=40, help="passes over the training images")
+    parser.add_argument(
+        "--epochs",
+        type=lambda text: text if text == "auto" else int(text),
+        default="auto",
+        help="passes of the networks over the training images (default: auto, as NCAEDetector)",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of every detector")
     parser.add_argument("--output", type=Path, default=Path("demo_output"), help="for pictures")
     options = parser.parse_args(arguments)
