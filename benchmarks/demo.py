@@ -178,8 +178,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--data",
         default="elpv_poly",
-        help='"elpv_poly" or "elpv_mono" (solar cells, default: poly), "synthetic" (drawn castings), '
-        "or a folder of images in subfolders for good and defective parts",
+        help='"elpv_poly" (solar cells, default), "elpv_mono", "synthetic" (drawn castings), or a '
+        "folder of images in subfolders for good and defective parts",
     )
     parser.add_argument("--size", type=int, default=128, help="side of the images in pixels")
     parser.add_argument(
