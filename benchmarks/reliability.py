@@ -86,6 +86,9 @@ Beyond that, the tests (`make test`) run on every change:
 * a save that fails for a full disk, an interrupt or any other reason leaves the old file as it
   was and nothing beside it;
 * a model file of every format version so far is read and scores as it did;
+* an interrupt, an error in a callback or a lack of memory during `fit` leaves the previous fit, or
+  an estimator that is plainly not fitted;
+* a training with `checkpoint_path` whose process is killed goes on to the same weights, bit by bit;
 * arrays that [hypothesis](https://hypothesis.readthedocs.io) makes up are refused, or answered as
   plain float64 arrays: a hundred for each of {n_generated} tools, and a thousand each with
   `make test ARGS="tests --hypothesis-profile=nightly"`.
