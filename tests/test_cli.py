@@ -73,6 +73,7 @@ def test_help_names_every_command_and_every_command_has_an_example():
         assert f"\n  {name} " in text
         help_text = ncae(name, "--help").stdout
         assert "--verbose" in help_text
+        assert "\\b" not in help_text  # a mark for click, not for readers
         assert f"ncae {name}" in help_text
         assert command.get_short_help_str(limit=60)[-3:] != "..."
 

@@ -30,7 +30,7 @@ from sklearn_ncae._cli.tune import tune
 )
 @click.version_option(sklearn_ncae.__version__, prog_name="ncae")
 def cli() -> None:
-    r"""Find defective parts in images, having seen good ones only.
+    """Find defective parts in images, having seen good ones only.
 
     \b
     To try it on drawn images:

@@ -50,7 +50,7 @@ def compare(
     output: str | None,
     jobs: int,
 ) -> None:
-    r"""Compare detectors on your own images.
+    """Compare detectors on your own images.
 
     They are NCAE, scikit-learn's own on pixels, and mean brightness. FOLDER holds good and
     defective images in subfolders (good, and any other names). Every detector is trained on the

@@ -18,7 +18,7 @@ from sklearn_ncae._cli.base import MODEL, OUTPUT, NcaeCommand, load_detector
     help="Number type of the images that the graph takes.",
 )
 def export(model: str, output: str | None, dtype: str) -> None:
-    r"""Write a model as one ONNX file.
+    """Write a model as one ONNX file.
 
     It runs on machines without TensorFlow. Scores, decisions, p-values and maps come out of the
     graph. `ncae score` takes the file as well as a .ncae file.

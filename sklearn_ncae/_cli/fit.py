@@ -70,7 +70,7 @@ def fit(
     seed: int,
     jobs: int,
 ) -> None:
-    r"""Learn from images of good parts.
+    """Learn from images of good parts.
 
     GOOD are image files, or folders, which are searched with their subfolders. A fifth of the
     images is held out to set the threshold: a new good part is called defective with at most the

@@ -12,7 +12,7 @@ from sklearn_ncae._cli.base import MODEL, NcaeCommand, load_detector
 @click.argument("model", type=MODEL)
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def info(model: str, as_json: bool) -> None:
-    r"""Say what a model file holds.
+    """Say what a model file holds.
 
     \b
     Example:

@@ -73,7 +73,7 @@ def report(
     thumbnails: int,
     jobs: int,
 ) -> None:
-    r"""Write one HTML page to inspect images with.
+    """Write one HTML page to inspect images with.
 
     It shows the scores, a threshold to drag and what it costs, and the images, worst first, and
     needs nothing but a browser. Where FOLDER has a subfolder of good images (and

@@ -78,7 +78,7 @@ def score(
     settle: float,
     jobs: int,
 ) -> None:
-    r"""Score images with a model.
+    """Score images with a model.
 
     PATHS are image files, or folders, which are searched with their subfolders. Writes a line for
     each image: path, score (the lower, the more abnormal), p_value (how rarely a good part looks

@@ -46,7 +46,7 @@ def tune(
     output: str | None,
     jobs: int,
 ) -> None:
-    r"""Find a threshold for a rate of false alarms, or for costs.
+    """Find a threshold for a rate of false alarms, or for costs.
 
     For --false-alarm-rate, PATHS are good images that the model was not trained on; without PATHS
     those count that were held out in training. For costs, PATHS is one folder with good and
