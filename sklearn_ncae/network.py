@@ -318,28 +318,41 @@ class RepairLoss(keras.losses.Loss):
     ----------
     image_loss : str, callable or keras.losses.Loss
         Between the repaired and the clean image.
-    mask_weight : float, default=5.0
+    mask_weight : float, default=10.0
         Weight of the cross-entropy.
     gamma : float, default=2.0
         How much less the pixels count that are marked right already.
+    large_area : float, default=0.02
+        Share of an image. Where so much of it is defective, its pixels count half, where more,
+        less: or the few images of large defects would outweigh those of small ones, and the
+        network would suspect every pixel.
 
     References
     ----------
     Lin et al., "Focal loss for dense object detection", 2017.
     """
 
-    def __init__(self, image_loss: Any, mask_weight: float = 5.0, gamma: float = 2.0) -> None:
+    def __init__(
+        self,
+        image_loss: Any,
+        mask_weight: float = 10.0,
+        gamma: float = 2.0,
+        large_area: float = 0.02,
+    ) -> None:
         super().__init__(name="repair_loss")
         self.image_loss = keras.losses.get(image_loss)
         self.mask_weight = mask_weight
         self.gamma = gamma
+        self.large_area = large_area
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         """Loss of a batch."""
         mask, logit = y_true[..., -1:], y_pred[..., -1:]
         wrong = keras.ops.abs(mask - keras.ops.sigmoid(logit))
         cross_entropy = keras.ops.softplus(logit) - mask * logit
-        focal = keras.ops.mean(wrong**self.gamma * cross_entropy)
+        area = keras.ops.mean(mask, axis=(1, 2, 3), keepdims=True)
+        weight = 1 / (1 + area / self.large_area)
+        focal = keras.ops.mean(weight * wrong**self.gamma * cross_entropy)
         image = keras.ops.mean(self.image_loss(y_true[..., :-1], y_pred[..., :-1]))
         return image + self.mask_weight * focal
 
