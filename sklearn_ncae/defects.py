@@ -182,10 +182,13 @@ def _contrast(
     return mean + strength * (content - mean) + scale * _color_shift(len(mean), random_state)
 
 
-# One of each is drawn per defect. An entry that stands there twice is drawn twice as often: a large
-# area is rare, for it covers as many pixels as dozens of the others.
+# One of each is drawn per defect. An entry that stands there twice is drawn twice as often.
 _SHAPES: tuple[Callable[[int, int, RandomState], Shape], ...] = (
-    *(_ellipse, _blob, _ellipse, _crack, _scratch, _crack, _bar) * 3,
+    *(_ellipse, _ellipse),
+    _blob,
+    *(_crack, _crack),
+    _scratch,
+    _bar,
     _polygon,
 )
 _FILLS: tuple[Callable[[Floats, int, Box, np.float32, RandomState], Floats], ...] = (

@@ -437,25 +437,33 @@ def test_an_exported_model_scores_the_same(trained, tmp_path):
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
 def test_ctrl_c_while_training_leaves_no_file(trained, tmp_path):
     folder, _ = trained
-    command = [sys.executable, "-m", "sklearn_ncae", "fit", str(folder / "train"), "--size", "16"]
-    run = subprocess.Popen(
+    state = tmp_path / "part.state"
+    # A process that a shell starts in the background ignores the interrupt, and its children do.
+    reset = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    code = f"{reset}; from sklearn_ncae.__main__ import main; main()"
+    options = ["--size", "16", "--epochs", "100000", "--checkpoint", state]
+    with subprocess.Popen(
         [
-            *command,
+            sys.executable,
+            "-c",
+            code,
+            "fit",
+            folder / "train",
             "-o",
-            str(tmp_path / "part.ncae"),
-            "--epochs",
-            "100000",
-            "--checkpoint",
-            str(tmp_path / "part.state"),
+            tmp_path / "part.ncae",
+            *options,
         ],
         stderr=subprocess.PIPE,
         text=True,
-    )
-    state = tmp_path / "part.state"
-    while not state.exists():
-        time.sleep(0.1)
-    run.send_signal(signal.SIGINT)
-    assert "interrupted" in run.communicate(timeout=60)[1]
+    ) as run:
+        try:
+            while not state.exists():
+                assert run.poll() is None
+                time.sleep(0.1)
+            run.send_signal(signal.SIGINT)
+            assert "interrupted" in run.communicate(timeout=60)[1]
+        finally:
+            run.kill()
     assert run.returncode == 130 and list(tmp_path.iterdir()) == [state]
 
 
