@@ -445,7 +445,7 @@ def test_castings_by_photograph_beat_isolation_forest(ncae_data):
         return np.stack([read_image(path, size=(64, 64)) for path in paths])
 
     X_train, X_test, y = load(train), load(test), np.where(test["label"] == 1, -1, 1)
-    ncae = NCAEDetector(filters=(16, 32), epochs=20, contamination=0.05, random_state=0)
+    ncae = NCAEDetector(epochs=40, contamination=0.05, random_state=0)
     forest = IsolationForest(random_state=0)
     auc = roc_auc_score(y, ncae.fit(X_train).decision_function(X_test))
     forest.fit(X_train.reshape(200, -1))

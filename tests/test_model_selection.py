@@ -734,7 +734,9 @@ def test_f1_inside_one_class_split_says_what_to_do(paths):
 def test_the_tools_work_with_ncae_detector():
     castings = make_castings(n_good=30, n_defect=12, image_size=24, random_state=0)
     X, y = castings.images, castings.target
-    detector = NCAEDetector(filters=(4,), epochs=1, contamination=0.1, random_state=0)
+    detector = NCAEDetector(
+        training="reconstruct", filters=(4,), epochs=1, contamination=0.1, random_state=0
+    )
     cv = OneClassSplit(StratifiedKFold(2, shuffle=True, random_state=0))
     tuned = TunedThresholdDetector(detector, cv=cv).fit(X, y)
     np.testing.assert_allclose(tuned.score_samples(X), tuned.detector_.score_samples(X))
