@@ -133,7 +133,7 @@ class _Residuals:
     def _standardised(self, moment: Floats, order: int) -> Floats:
         # Where all values are one value but for rounding, the higher moments are rounding alone.
         std = np.sqrt(self.scaled_var)
-        constant = std <= np.finfo(self.signed.dtype).eps * np.abs(self.scaled_mean)
+        constant = std <= 4 * np.finfo(self.signed.dtype).eps * np.abs(self.scaled_mean)
         return np.where(constant, 0.0, moment / np.where(constant, 1.0, std) ** order)
 
     @cached_property

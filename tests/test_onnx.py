@@ -269,6 +269,7 @@ LAYERS = [
     layers.Rescaling([0.5, 1.0, 2.0], offset=[1.0, 2.0, 3.0]),
     layers.LeakyReLU(0.3),
     layers.Dropout(0.5),
+    layers.SpatialDropout2D(0.5),
     layers.GaussianNoise(0.5),
     *[layers.Activation(name) for name in [*ACTIVATIONS, "silu"]],
 ]
