@@ -30,17 +30,12 @@ import numpy as np
 from detection_report import write_report
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, OutlierMixin
-from sklearn.decomposition import PCA
-from sklearn.ensemble import IsolationForest
 from sklearn.model_selection import train_test_split
-from sklearn.neighbors import LocalOutlierFactor
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer
-from sklearn.svm import OneClassSVM
 
 import sklearn_ncae
-from sklearn_ncae import NCAEDetector, ResidualDetector
-from sklearn_ncae.baselines import MeanBrightnessDetector, PCAReconstructor
+from sklearn_ncae import NCAEDetector
+from sklearn_ncae.baselines import MeanBrightnessDetector, usual_detectors
 from sklearn_ncae.datasets import load_elpv
 from sklearn_ncae.images import ImageLoader
 from sklearn_ncae.metrics import (
@@ -165,11 +160,6 @@ def _parameters(value: Any) -> Any:
     return getattr(value, "__qualname__", None) or repr(value)
 
 
-def flatten(X: NDArray[Any]) -> NDArray[Any]:
-    """Return 8-bit images as rows of numbers from 0 to 1."""
-    return X.reshape(len(X), -1).astype(np.float32) / 255
-
-
 def make_detector(name: str, epochs: int, repair_epochs: int | str, seed: int) -> Any:
     """Return an unfitted detector; thresholds are set on good images, at 5 % false alarms."""
     rate = FALSE_ALARM_RATE
@@ -193,8 +183,7 @@ def make_detector(name: str, epochs: int, repair_epochs: int | str, seed: int) -
         false_alarm_rate=rate,
         random_state=seed,
     )
-    scaled = FunctionTransformer(flatten)
-    pca = PCA(64, random_state=seed)
+    usual = usual_detectors(n_components=64, false_alarm_rate=rate, random_state=seed)
     match name:
         case "ncae":
             return NCAEDetector(epochs=repair_epochs, false_alarm_rate=rate, random_state=seed)
@@ -203,20 +192,14 @@ def make_detector(name: str, epochs: int, repair_epochs: int | str, seed: int) -
         case "conv_ae":
             return article.set_params(convolution="standard")
         case "pyod":
-            return make_pipeline(scaled, PyODAutoEncoder(epochs, rate, seed))
-        case "isolation_forest":
-            return make_pipeline(scaled, IsolationForest(contamination=rate, random_state=seed))
-        case "ocsvm":
-            return make_pipeline(scaled, pca, OneClassSVM(nu=rate))
-        case "lof":
-            return make_pipeline(scaled, pca, LocalOutlierFactor(novelty=True, contamination=rate))
-        case "pca_mean" | "pca_max":
-            return ResidualDetector(
-                PCAReconstructor(64, random_state=seed),
-                statistic="mse" if name == "pca_mean" else "abs_max",
-                false_alarm_rate=rate,
-                random_state=seed,
-            )
+            rows = usual["IsolationForest"][0]  # images as rows of numbers from 0 to 1
+            return make_pipeline(rows, PyODAutoEncoder(epochs, rate, seed))
+        case "isolation_forest" | "ocsvm" | "lof":
+            return usual[DETECTORS[name]]
+        case "pca_mean":
+            return usual["PCA reconstruction"]
+        case "pca_max":
+            return usual["PCA reconstruction"].set_params(statistic="abs_max")
         case "brightness":
             return MeanBrightnessDetector(contamination=rate)
     return OneSidedBrightness(1 if name == "brightness_dark" else -1)

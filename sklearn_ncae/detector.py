@@ -1,7 +1,7 @@
 """The outlier detectors: residual statistics of any reconstructor, and of the NCAE."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import copy
 from numbers import Real
 from typing import Any, ClassVar, Self
@@ -259,11 +259,11 @@ class _ResidualDetectorBase(OutlierMixin, BaseEstimator):
 
     def _check_statistic(self) -> list[str]:
         """List what the parameter `statistic` asks for."""
-        return check_statistic_names(
-            "all"
-            if isinstance(self.statistic, str) and self.statistic == "joint"
-            else self.statistic
-        )
+        return self._choose_statistics(STATISTICS)
+
+    def _choose_statistics(self, known: Iterable[str]) -> list[str]:
+        joint = isinstance(self.statistic, str) and self.statistic == "joint"
+        return check_statistic_names("all" if joint else self.statistic, known)
 
     def _check(self, X: ArrayLike) -> tuple[NDArray[Any], tuple[int, ...]]:
         check_is_fitted(self)
@@ -599,13 +599,7 @@ class NCAEDetector(_ResidualDetectorBase):
         repair = self.training == "repair"
         if isinstance(self.statistic, str) and self.statistic == "auto":
             return ["defect_peak" if repair else "mse"]
-        known = _ALL_STATISTICS if repair else STATISTICS
-        return check_statistic_names(
-            "all"
-            if isinstance(self.statistic, str) and self.statistic == "joint"
-            else self.statistic,
-            known,
-        )
+        return self._choose_statistics(_ALL_STATISTICS if repair else STATISTICS)
 
     def _predict(self, images: NDArray[Any]) -> NDArray[Any]:
         return self.reconstructor_._run(images)[0]

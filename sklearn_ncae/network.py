@@ -188,6 +188,10 @@ class PixelScale:
         exposure out; otherwise `low` becomes 0 and `high` becomes 1.
     """
 
+    #: Added to each image's deviation, as a share of the range: the noise of a plain image stays
+    #: small.
+    LEAST_CONTRAST = 0.02
+
     def __init__(self, low: float, high: float, per_image: bool) -> None:
         self.low = low
         self.span = (high - low) or 1.0
@@ -213,9 +217,9 @@ class PixelScale:
         pixels = images.astype(dtype, order="C")
         low, span = dtype.type(self.low), dtype.type(self.span)
         if self.per_image:
-            # The small share of the range keeps the noise of a plain image small.
             low = pixels.mean(axis=(1, 2, 3), keepdims=True)
-            span = pixels.std(axis=(1, 2, 3), keepdims=True) + dtype.type(0.02) * span
+            least = dtype.type(self.LEAST_CONTRAST) * span
+            span = pixels.std(axis=(1, 2, 3), keepdims=True) + least
         return ((pixels - low) / span).astype(np.float32, copy=False), low, span
 
 

@@ -396,7 +396,7 @@ class NCAEReconstructor(BaseEstimator):
         return self._compiled()[0]
 
     def _compiled(self) -> tuple[Any, Any]:
-        """Keep the network and its compiled forward pass."""
+        """Return the network and its compiled forward pass, building what is not there."""
         if self._model is None:
             self._keep(self._build_model())
         return self._model

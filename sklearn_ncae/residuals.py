@@ -159,7 +159,7 @@ class _Residuals:
 
 
 def _peak(maps: Pixels) -> Floats:
-    # In the type of the maps: SciPy's filter is half as fast in float64.
+    # In the type of the maps: SciPy's filter is slower in float64.
     pixels = gaussian_filter(maps, (0, _PEAK_SIGMA, _PEAK_SIGMA)).reshape(len(maps), -1)
     n_brightest = max(1, round(_PEAK_SHARE * pixels.shape[1]))
     # Sorted, so that the sum does not depend on the order a partition happens to leave.
