@@ -187,6 +187,9 @@ def _metadata(detector: Any, offset: float) -> dict[str, str]:
         "labels": {"1": "good", "-1": "defective"},
         "image_shape": [int(side) for side in detector.image_shape_],
     }
+    scale = getattr(detector.reconstructor_, "_scale", None)
+    if scale is not None:
+        properties["pixel_range"] = [scale.low, scale.low + scale.span]
     if hasattr(detector, "false_alarm_rate_") and offset == detector.offset_:
         properties["false_alarm_rate"] = float(detector.false_alarm_rate_)
     return {name: json.dumps(value) for name, value in properties.items()}

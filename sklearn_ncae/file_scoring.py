@@ -311,6 +311,9 @@ def loader_for(detector: Any, *, n_jobs: int | None = None) -> ImageLoader:
     TypeError
         If the detector has no ``image_shape_``, or its images have another number of channels
         than files have.
+    ValueError
+        If it was trained on pixel values that are not those of uint8 images, such as 0 to 1: the
+        scores of files would mean nothing.
     """
     shape = getattr(part_with(detector, "image_shape_")[0], "image_shape_", None)
     mode = None if shape is None else {1: "gray", 3: "color"}.get(shape[2])
@@ -319,6 +322,13 @@ def loader_for(detector: Any, *, n_jobs: int | None = None) -> ImageLoader:
             f"{type(detector).__name__} does not say how to read files for it: image_shape_ is "
             f"{shape}, not (height, width, 1 or 3). Give images, or a pipeline that starts with "
             "an ImageLoader."
+        )
+    low, high = _pixel_range(detector) or (0, 255)
+    if low < 0 or high <= 1 or high > 255:
+        raise ValueError(
+            f"The model was trained on pixel values from {low:g} to {high:g}, and image files are "
+            "read as 0 to 255, so their scores would mean nothing. Score arrays of the range of "
+            "training in Python, or train the model on files or uint8 images."
         )
     return ImageLoader(size=(int(shape[0]), int(shape[1])), mode=mode, n_jobs=n_jobs)
 
@@ -401,6 +411,14 @@ def _reader(detector: Any, n_jobs: int | None) -> tuple[Any, Any]:
     if isinstance(detector, Pipeline):
         return detector[:-1], detector[-1]
     return loader_for(detector, n_jobs=n_jobs), detector
+
+
+def _pixel_range(detector: Any) -> tuple[float, float] | None:
+    """Return the smallest and largest pixel value of training, where the detector knows them."""
+    if hasattr(detector, "metadata_"):  # of an ONNX file; None in those of earlier versions
+        return detector.metadata_.get("pixel_range")
+    scale = getattr(getattr(detector, "reconstructor_", None), "_scale", None)
+    return None if scale is None else (scale.low, scale.low + scale.span)
 
 
 def _p_values(

@@ -47,7 +47,8 @@ def export(detector: Any, path: str | PathLike[str], *, dtype: str = "auto") -> 
     ==============  ==========================  ===================================================
 
     The metadata of the model holds, as JSON, the ``offset``, the ``labels``, ``image_shape``, the
-    ``statistic``, ``false_alarm_rate``, ``detector`` and ``sklearn_ncae_version``.
+    ``pixel_range`` of the training images, the ``statistic``, ``false_alarm_rate``, ``detector``
+    and ``sklearn_ncae_version``.
 
     Parameters
     ----------

@@ -18,7 +18,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from sklearn_ncae import ResidualDetector, __main__
+from sklearn_ncae import NCAEDetector, ResidualDetector, __main__, persistence
 from sklearn_ncae._cli import base, cli
 from sklearn_ncae.baselines import PCAReconstructor
 from sklearn_ncae.near_duplicates import leakage_report
@@ -432,6 +432,28 @@ def test_an_exported_model_scores_the_same(trained, tmp_path):
     assert "offset" in ncae("info", exported).stdout
     assert "cannot be tuned" in ncae("tune", exported, "--threshold", "1", code=2).stderr
     ncae("report", exported, folder / "test", "-o", tmp_path / "report.html")
+
+
+def test_a_model_of_floats_from_0_to_1_takes_no_files(parts, good_images, tmp_path):
+    detector = NCAEDetector(filters=(2,), epochs=1, training="reconstruct", false_alarm_rate=0.2)
+    model, exported, page = (tmp_path / name for name in ("f.ncae", "f.onnx", "report.html"))
+    persistence.save(detector.fit(good_images / 255), model)
+    ncae("export", model, "-o", exported)
+    rate = ("--false-alarm-rate", "0.1")
+    for command in (
+        ("score", model, parts),
+        ("score", exported, parts, "-o", tmp_path / "scores.csv"),
+        ("report", model, parts, "-o", page),
+        ("report", exported, parts, "-o", page),
+        ("tune", model, parts / "good", *rate, "-o", tmp_path / "tuned.ncae"),
+    ):
+        result = ncae(*command, code=2)
+        last = result.stderr.splitlines()[-1]
+        assert last.startswith("ncae: The model was trained on pixel values from 0")
+        assert "image files are read as 0 to 255" in last
+        assert result.stdout in ("", "path,score,p_value,decision,error\n")
+    assert {path.name for path in tmp_path.iterdir()} == {"f.ncae", "f.onnx", "parts"}
+    assert "threshold" in ncae("tune", model, *rate).stdout  # reads no file
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")

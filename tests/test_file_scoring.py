@@ -7,7 +7,7 @@ from PIL import Image
 from sklearn.ensemble import IsolationForest
 from sklearn.pipeline import make_pipeline
 
-from sklearn_ncae import ImageLoader, ResidualDetector
+from sklearn_ncae import ImageLoader, NCAEReconstructor, ResidualDetector
 from sklearn_ncae.baselines import MeanBrightnessDetector, PCAReconstructor
 from sklearn_ncae.file_scoring import (
     find_image_files,
@@ -17,6 +17,7 @@ from sklearn_ncae.file_scoring import (
     watch_folder,
 )
 from sklearn_ncae.model_selection import TunedThresholdDetector
+from sklearn_ncae.network import PixelScale
 
 
 @pytest.fixture(scope="module")
@@ -144,6 +145,25 @@ def test_a_detector_must_say_how_to_read_and_where_the_threshold_is(detector):
         loader_for(MeanBrightnessDetector())
     with pytest.raises(TypeError, match="no offset_"):
         threshold_of(MeanBrightnessDetector())
+
+
+def test_files_are_not_for_a_model_of_other_pixel_values(good_images):
+    floats = good_images / 255
+    detector = ResidualDetector(
+        NCAEReconstructor(filters=(2,), epochs=1, random_state=0), contamination=0.1
+    ).fit(floats)
+    with pytest.raises(
+        ValueError, match=r"from 0\.\d+ to 0\.\d+, and image files are read"
+    ):
+        next(score_images(detector, ["part.png"]))
+    assert len(list(score_images(detector, floats))) == 40
+    for low, high in ((0, 255), (100, 102), (0, 12)):
+        detector.reconstructor_._scale = PixelScale(low, high, per_image=False)
+        assert loader_for(detector).dtype == "uint8"
+    for low, high in ((0, 1), (-1, 1), (-3, 12), (0, 4095)):
+        detector.reconstructor_._scale = PixelScale(low, high, per_image=False)
+        with pytest.raises(ValueError, match=f"from {low} to {high}, and"):
+            loader_for(detector)
 
 
 def test_watching_returns_each_file_once_when_it_is_complete(tmp_path):

@@ -400,7 +400,7 @@ def test_statistics_of_defect_maps(name, shape, tmp_path):
     np.testing.assert_allclose(run(graph, tmp_path, {"maps": maps}), expected, rtol=1e-6)
 
 
-def test_the_file_is_valid_and_says_what_it_is(detector, model_file):
+def test_the_file_is_valid_and_says_what_it_is(detector, model_file, good_images):
     model = onnx.load(model_file)
     onnx.checker.check_model(model, full_check=True)
     assert model.producer_name == "sklearn-ncae"
@@ -413,6 +413,7 @@ def test_the_file_is_valid_and_says_what_it_is(detector, model_file):
         "labels": {"1": "good", "-1": "defective"},
         "image_shape": [16, 16, 1],
         "false_alarm_rate": detector.false_alarm_rate_,
+        "pixel_range": pytest.approx([good_images.min(), good_images.max()]),
     }
     outputs = [output.name for output in model.graph.output]
     assert sorted(outputs) == sorted(
