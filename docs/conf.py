@@ -1,11 +1,17 @@
 """Sphinx configuration."""
 
+import logging
 import os
+import sys
 from importlib.metadata import version as installed_version
+from importlib.util import find_spec
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("MPLBACKEND", "Agg")
+# Examples fit many networks in one process, which TensorFlow takes for a loop that should be faster.
+logging.getLogger("tensorflow").setLevel(logging.ERROR)
+sys.path.insert(0, str(Path(__file__).parent))  # for gallery_order
 
 project = "sklearn-ncae"
 author = "The sklearn-ncae developers"
@@ -45,6 +51,9 @@ if any(Path(__file__).parent.glob("examples/plot_*.py")):
     sphinx_gallery_conf = {
         "examples_dirs": "examples",
         "gallery_dirs": "gallery",
+        "within_subsection_order": "gallery_order.by_reading",
+        # Dask is not an extra of the documentation: without it, its example is shown but not run.
+        "filename_pattern": r"/plot_" if find_spec("dask") else r"/plot_(?!dask)",
         "download_all_examples": False,
         "show_memory": False,
     }
