@@ -9,7 +9,8 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("MPLBACKEND", "Agg")
-# Examples fit many networks in one process, which TensorFlow takes for a loop that should be faster.
+# Examples fit many networks in one process, which TensorFlow takes for a loop that should be
+# faster.
 logging.getLogger("tensorflow").setLevel(logging.ERROR)
 sys.path.insert(0, str(Path(__file__).parent))  # for gallery_order
 
@@ -60,4 +61,10 @@ if any(Path(__file__).parent.glob("examples/plot_*.py")):
 
 html_theme = "pydata_sphinx_theme"
 html_title = "sklearn-ncae"
+html_static_path = ["_static"]
+html_css_files = ["custom.css"]
+# No empty sidebar beside pages that stand alone.
+html_sidebars = {
+    page: [] for page in ("index", "quickstart", "coming_from", "article", "architecture")
+}
 html_theme_options = {"show_prev_next": False, "secondary_sidebar_items": ["page-toc"]}

@@ -36,7 +36,8 @@ table, per_split = compare_detectors(
     reference="NCAE, short training",
     return_splits=True,
 )
-table[["roc_auc", "roc_auc_std", "f1", "difference", "p_value", "verdict"]].round(2)
+columns = ["roc_auc", "roc_auc_std", "f1", "difference", "p_value", "verdict"]
+table[columns].round(2)
 
 # %%
 # "Mean brightness" is always in the table. A detector that does not beat it has learned nothing
@@ -44,9 +45,9 @@ table[["roc_auc", "roc_auc_std", "f1", "difference", "p_value", "verdict"]].roun
 # training images; "no clear difference" is an answer, and on few images the usual one.
 #
 # Of the castings here, the network after its short training and the reconstruction from principal
-# components tell about equally much. The others are near chance: they compare pixels, and the pose and
-# the light of a casting change more pixels than a defect does. A comparison for a decision takes the
-# full training and more images; the benchmark among the measurements does.
+# components tell about equally much. The others are near chance: they judge an image as a whole, where
+# pose and light change more than a defect does. A comparison for a
+# decision takes the full training and more images; the benchmark among the measurements does.
 #
 # The single splits
 # -----------------

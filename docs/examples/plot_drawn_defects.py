@@ -72,4 +72,4 @@ plt.show()
 
 training = make_castings(100, 0, image_size=64, random_state=1).images
 detector = NCAEDetector(draw_defects=draw_lines, epochs=2, random_state=0).fit(training)
-print("loss of the two epochs:", [round(loss, 2) for loss in detector.reconstructor_.history_["loss"]])
+print("loss of the two epochs:", *np.round(detector.reconstructor_.history_["loss"], 2))

@@ -7,6 +7,8 @@ what it gives, for thresholds from held-out good images and for thresholds from 
 detector was trained on.
 """
 
+import warnings
+
 import matplotlib.pyplot as plt
 import numpy as np
 
@@ -72,8 +74,6 @@ plt.show()
 #
 # Fewer than 19 held-out images cannot promise 5 % at all. The package says so, and sets the
 # threshold for what they can promise.
-
-import warnings
 
 with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")

@@ -54,9 +54,9 @@ auc_random = cross_val_score(detector, images, y, cv=random_split, scoring="roc_
 print(f"random split: ROC AUC {auc_random.mean():.2f}")
 
 # %%
-# That looks as if the detector had learned something. But good test images have a copy in training,
-# which makes them look normal, and defective ones have none, because defects are not trained on. The
-# score says whether a copy was seen, and not whether the part is good.
+# That looks as if the detector had learned something. But good test images have a copy in
+# training, which makes them look normal, and defective ones have none, because defects are not
+# trained on. The score says whether a copy was seen, and not whether the part is good.
 #
 # Finding the copies
 # ------------------
@@ -112,6 +112,6 @@ ax.legend()
 plt.show()
 
 # %%
-# Without leakage, the detector is no better than chance. The two lower rows have the same groups, but
-# under other numbers, so that the splitter puts them into other folds: their difference is the luck
-# of the draw.
+# Without leakage, the detector is no better than chance. The two lower rows have the same groups,
+# but under other numbers, so that the splitter puts them into other folds: their difference is
+# the luck of the draw.

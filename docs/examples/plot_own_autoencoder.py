@@ -21,8 +21,9 @@ from sklearn_ncae.metrics import detection_scores
 # %%
 # The model
 # ---------
-# A function that builds it, for ``clone`` and searches to build it anew. ``meta`` tells the shape of
-# the images. The images stay 0 to 255 outside: the model scales them, and scales its output back.
+# A function that builds it, for ``clone`` and searches to build it anew. ``meta`` tells the shape
+# of the images. The images stay 0 to 255 outside: the model scales them, and scales its output
+# back.
 
 
 def build(meta, filters=16, code=16):
@@ -82,8 +83,8 @@ ResidualMapDisplay.from_estimator(
 plt.show()
 
 # %%
-# The reconstructions are much the same blurred casting each time, and the residual is full of edges.
-# A blow hole can be seen in it, but it adds little to the mean of all squares.
+# The reconstructions are much the same blurred casting each time, and the residual is full of
+# edges. A blow hole can be seen in it, but it adds little to the mean of all squares.
 #
 # How good it is
 # --------------
@@ -108,6 +109,7 @@ for name in ("own autoencoder", "principal components"):
     print(f"{name:21} roc_auc of abs_max {roc_auc_score(test.target, -largest):.2f}")
 
 # %%
-# It helps the principal components, whose reconstructions follow the edges. It does not help the
-# autoencoder, where the largest deviation of any casting is at an edge. To make the residual quiet on
-# good parts comes first: here by a wider code, more images, or a longer training.
+# It helps the principal components, whose reconstructions follow the edges more closely. It does
+# not help the autoencoder, whose residuals of good castings hold deviations as large as those of
+# defects. To make the residual quiet on good parts comes first; a wider code, more images or a
+# longer training may do that.

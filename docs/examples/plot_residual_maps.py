@@ -52,9 +52,9 @@ plt.show()
 #
 # The defect map
 # --------------
-# By default the network also marks what it takes for a defect. Edges of the part show in that map as
-# well, but faintly. It is bright where the network has found something, and where it has not, there
-# is nothing to see.
+# By default the network also marks what it takes for a defect. Edges of the part show in that map
+# as well, but faintly. It is bright where the network has found something, and where it has not,
+# there is nothing to see.
 
 maps = detector.defect_map(test.images)
 fig, axes = plt.subplots(1, 4, figsize=(8, 2.2), layout="constrained")

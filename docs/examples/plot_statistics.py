@@ -51,9 +51,9 @@ plt.show()
 
 # %%
 # Blow holes are dark, so that they lower the minimum and the skewness of the signed residual: the
-# blue fields are as useful as the red ones. A small spot hardly changes means and sums over the whole
-# image, but it does change the extremes. Scratches, thin and faint, are hard for all of them.
-# Entropy is low where the residual is concentrated in few pixels, as in a defect.
+# blue fields are as useful as the red ones. A small spot hardly changes means and sums over the
+# whole image, but it does change the extremes. Scratches, thin and faint, are hard for all of
+# them. Entropy is low where the residual is concentrated in few pixels, as in a defect.
 #
 # The table repeats itself where one statistic follows from another: ``var`` is the square of
 # ``std``, ``sum`` is a multiple of ``mean``, and ``mse`` is ``var`` plus the square of ``mean``.
@@ -66,8 +66,8 @@ print(f"{'entropy':10} mean over the kinds of defects {mean_of_kinds['entropy']:
 # %%
 # Two statistics
 # --------------
-# A list of names makes one score of several statistics: the largest deviation from what is typical of
-# good images, in units of what is still usual.
+# A list of names makes one score of several statistics: the largest deviation from what is
+# typical of good images, in units of what is still usual.
 
 StatisticsScatterDisplay.from_estimator(
     detector, test.images, test.target, statistic="kurtosis", against="abs_peak"
