@@ -28,7 +28,7 @@ demo: $(VENV)/.installed-demo ## Train on solar cell images, compare with scikit
 
 test: $(VENV)/.installed-test ## Run the tests and doctests, with coverage
 	@echo '==> Running the tests$(if $(NCAE_DATA),, (NCAE_DATA is unset: tests on real images are skipped))'
-	@$(BIN)/python -m pytest $(if $(ARGS),$(ARGS),--cov)
+	@$(BIN)/python -m pytest $(if $(ARGS),$(ARGS),--cov -n auto --maxprocesses 4 --dist worksteal)
 
 lint: $(VENV)/.installed-dev ## Check style and formatting with ruff
 	@echo '==> Checking style with ruff'

@@ -1,26 +1,35 @@
 """Checks in environments of their own: `nox -l` lists them, `nox -s tests-3.12` runs one."""
 
+from pathlib import Path
+
 import nox
 
 nox.options.default_venv_backend = "venv"
-nox.options.sessions = ["lint", "tests", "lowest", "backends", "docs"]
+nox.options.sessions = ["lint", "tests", "lowest", "backends", "package", "docs"]
+
+# As in the Makefile.
+PARALLEL = ["-n", "auto", "--maxprocesses", "4", "--dist", "worksteal"]
 
 # What does not need TensorFlow: the layer, the network, and the estimators around it.
 ANY_BACKEND = ["tests/test_layers.py", "tests/test_reconstructor.py", "tests/test_detector.py"]
 
 # The lowest versions that pyproject.toml allows.
 LOWEST = [
+    "click==8.2.1",
     "dask[array,distributed]==2024.8.*",
     "joblib==1.3.*",
     "keras==3.8.*",
     "matplotlib==3.9.*",
     "numpy==2.0.*",
+    "onnx==1.17.*",
+    "onnxruntime==1.20.*",
     "opencv-python-headless==4.10.*",
     "pandas==2.2.2",
     "pillow==11.0.*",
     "scikeras==0.13.*",
     "scikit-learn==1.7.*",
     "scipy==1.13.*",
+    "skops==0.13.*",
     "tensorflow==2.18.*",
 ]
 
@@ -29,14 +38,14 @@ LOWEST = [
 def tests(session: nox.Session) -> None:
     """Run the tests and doctests."""
     session.install(".[test]")
-    session.run("pytest", "--cov", *session.posargs)
+    session.run("pytest", "--cov", *PARALLEL, *session.posargs)
 
 
 @nox.session(python="3.11")
 def lowest(session: nox.Session) -> None:
     """Run the tests with the lowest versions of the dependencies."""
     session.install(".[test]", *LOWEST)
-    session.run("pytest", *session.posargs)
+    session.run("pytest", *PARALLEL, *session.posargs)
 
 
 @nox.session(python="3.11")
@@ -45,6 +54,23 @@ def backends(session: nox.Session, backend: str) -> None:
     """Run the tests of the network with another Keras backend."""
     session.install(".[test]", backend)
     session.run("pytest", *ANY_BACKEND, *session.posargs, env={"KERAS_BACKEND": backend})
+
+
+@nox.session(python="3.11")
+@nox.parametrize("kind", ["wheel", "sdist"])
+def package(session: nox.Session, kind: str) -> None:
+    """Build the package, and use what is built away from its source."""
+    script = Path("tests", "installed_package.py").resolve()
+    folder = Path(session.create_tmp()).resolve()
+    for old in folder.glob("sklearn_ncae-*"):
+        old.unlink()
+    session.install("build")
+    session.run("python", "-m", "build", f"--{kind}", "--outdir", str(folder))
+    (built,) = folder.glob("sklearn_ncae-*")
+    session.install("--force-reinstall", "--no-deps", str(built))
+    session.install(f"{built}[cli]")
+    session.chdir(folder)
+    session.run("python", str(script))
 
 
 @nox.session(python="3.11")
