@@ -7,6 +7,8 @@ from importlib.metadata import version as installed_version
 from importlib.util import find_spec
 from pathlib import Path
 
+import sklearn_ncae
+
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("MPLBACKEND", "Agg")
 # Examples fit many networks in one process, which TensorFlow takes for a loop that should be
@@ -68,3 +70,23 @@ html_sidebars = {
     page: [] for page in ("index", "quickstart", "coming_from", "article", "architecture")
 }
 html_theme_options = {"show_prev_next": False, "secondary_sidebar_items": ["page-toc"]}
+
+
+def resolve_short_name(app, env, node, contnode):
+    """Link sklearn_ncae.NCAEDetector to its page, which is that of the module that defines it."""
+    module, _, name = node.get("reftarget", "").rpartition(".")
+    if (
+        node.get("refdomain") != "py"
+        or module != "sklearn_ncae"
+        or name not in sklearn_ncae.__all__
+    ):
+        return None
+    full_name = f"{getattr(sklearn_ncae, name).__module__}.{name}"
+    return env.get_domain("py").resolve_xref(
+        env, node["refdoc"], app.builder, node["reftype"], full_name, node, contnode
+    )
+
+
+def setup(app):
+    """Connect what Sphinx calls."""
+    app.connect("missing-reference", resolve_short_name)

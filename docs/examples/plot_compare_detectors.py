@@ -45,9 +45,9 @@ table[columns].round(2)
 # training images; "no clear difference" is an answer, and on few images the usual one.
 #
 # Of the castings here, the network after its short training and the reconstruction from principal
-# components tell about equally much. The others are near chance: they judge an image as a whole, where
-# pose and light change more than a defect does. A comparison for a
-# decision takes the full training and more images; the benchmark among the measurements does.
+# components tell about equally much. The others are near chance: they judge an image as a whole,
+# and pose and light change more of it than a defect does. A comparison for a decision takes the
+# full training and more images; the benchmark among the measurements does.
 #
 # The single splits
 # -----------------
