@@ -74,12 +74,9 @@ html_theme_options = {"show_prev_next": False, "secondary_sidebar_items": ["page
 
 def resolve_short_name(app, env, node, contnode):
     """Link sklearn_ncae.NCAEDetector to its page, which is that of the module that defines it."""
-    module, _, name = node.get("reftarget", "").rpartition(".")
-    if (
-        node.get("refdomain") != "py"
-        or module != "sklearn_ncae"
-        or name not in sklearn_ncae.__all__
-    ):
+    domain, target = node.get("refdomain"), node.get("reftarget", "")
+    module, _, name = target.rpartition(".")
+    if domain != "py" or module != "sklearn_ncae" or name not in sklearn_ncae.__all__:
         return None
     full_name = f"{getattr(sklearn_ncae, name).__module__}.{name}"
     return env.get_domain("py").resolve_xref(
