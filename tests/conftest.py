@@ -1,9 +1,15 @@
 import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 # Before anything imports TensorFlow or matplotlib: no start-up notes, no window.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("MPLBACKEND", "Agg")
+# Processes that share the tests (pytest -n) share the cores: a thread for each.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    for library in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
+        os.environ.setdefault(library, "1")
 
 import numpy as np
 import pytest
@@ -20,6 +26,33 @@ def ncae_data() -> Path:
     if not folder:
         pytest.skip("NCAE_DATA is unset: it names the folder of real images for this test")
     return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def eagerly() -> Callable[[], AbstractContextManager[None]]:
+    """``with eagerly():`` for fits that are not the point of a test.
+
+    Compiling a network takes seconds, and all the steps of a tiny fit take less.
+    """
+    tf = pytest.importorskip("tensorflow")
+
+    @contextmanager
+    def run_eagerly() -> Iterator[None]:
+        before = tf.config.functions_run_eagerly()
+        tf.config.run_functions_eagerly(True)
+        try:
+            yield
+        finally:
+            tf.config.run_functions_eagerly(before)
+
+    return run_eagerly
+
+
+@pytest.fixture(scope="module")
+def eager_tensorflow(eagerly) -> Iterator[None]:
+    """`eagerly` for the tests and fixtures of a whole module."""
+    with eagerly():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,6 @@ import warnings
 import bad_input
 import numpy as np
 import pytest
-import tensorflow as tf
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -18,20 +17,16 @@ from sklearn_ncae.images import read_image
 from sklearn_ncae.metrics import aupro_score
 
 pytestmark = pytest.mark.filterwarnings(
-    "ignore:.*run_functions_eagerly",
     "ignore:overflow encountered",
     "ignore:invalid value encountered",
 )
 
 
 @pytest.fixture(scope="module")
-def tools():
-    # Compiling a graph takes longer than running these tiny networks.
-    tf.config.run_functions_eagerly(True)
-    with warnings.catch_warnings():
+def tools(eagerly):
+    with eagerly(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield bad_input.Tools(bad_input.example_images()).by_name
-    tf.config.run_functions_eagerly(False)
 
 
 def check(tool, given, reference):

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+pytestmark = pytest.mark.usefixtures("eager_tensorflow")
+
 SCRIPT = Path(__file__).parents[1] / "benchmarks" / "detection.py"
 QUICK = ["brightness", "brightness_dark", "ocsvm", "pca_max"]
 

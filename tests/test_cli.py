@@ -23,6 +23,8 @@ from sklearn_ncae._cli import base, cli
 from sklearn_ncae.baselines import PCAReconstructor
 from sklearn_ncae.near_duplicates import leakage_report
 
+pytestmark = pytest.mark.usefixtures("eager_tensorflow")
+
 MODULES = {name: importlib.import_module(f"sklearn_ncae._cli.{name}") for name in cli.commands}
 
 

@@ -14,20 +14,11 @@ ESTIMATORS = [
 ]
 
 
-@pytest.fixture(autouse=True, scope="module")
-def eager_tensorflow():
-    """Compiling a graph takes longer than all the steps of these tiny fits."""
-    tf = pytest.importorskip("tensorflow")
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
-
-
 @pytest.mark.filterwarnings(
     "ignore:.*held-out good images cannot promise",  # the checks' data are small
-    "ignore:.*run_functions_eagerly",
     "ignore::sklearn.exceptions.SkipTestWarning",
 )
+@pytest.mark.usefixtures("eager_tensorflow")
 @parametrize_with_checks(ESTIMATORS)
 def test_estimator_checks(estimator, check):
     check(estimator)

@@ -26,6 +26,8 @@ from sklearn_ncae.baselines import MeanBrightnessDetector, usual_detectors
 from sklearn_ncae.images import ImageLoader
 from sklearn_ncae.metrics import compare_detectors, detection_scores
 
+pytestmark = pytest.mark.usefixtures("eager_tensorflow")
+
 FLATTEN = FunctionTransformer(lambda images: np.asarray(images).reshape(len(images), -1))
 
 

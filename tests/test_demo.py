@@ -3,6 +3,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.usefixtures("eager_tensorflow")
+
 SCRIPT = Path(__file__).parents[1] / "benchmarks" / "demo.py"
 
 

@@ -30,6 +30,8 @@ from sklearn_ncae.inspection import (
     ThresholdDisplay,
 )
 
+pytestmark = pytest.mark.usefixtures("eager_tensorflow")
+
 SHAPE = (8, 8)
 COMPARISONS = [RocCurveComparisonDisplay, PrecisionRecallComparisonDisplay]
 LABELLED = [

@@ -29,8 +29,10 @@ def detector(good_images):
 
 
 @pytest.fixture(scope="module")
-def network(good_images):
-    return NCAEDetector(filters=(4, 8), epochs=1, calibration=0.5, random_state=0).fit(good_images)
+def network(good_images, eagerly):
+    detector = NCAEDetector(filters=(4, 8), epochs=1, calibration=0.5, random_state=0)
+    with eagerly():
+        return detector.fit(good_images)
 
 
 @pytest.fixture(scope="module")

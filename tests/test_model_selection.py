@@ -731,6 +731,7 @@ def test_f1_inside_one_class_split_says_what_to_do(paths):
 # --- with the package's own detector ---------------------------------------------------------
 
 
+@pytest.mark.usefixtures("eager_tensorflow")
 def test_the_tools_work_with_ncae_detector():
     castings = make_castings(n_good=30, n_defect=12, image_size=24, random_state=0)
     X, y = castings.images, castings.target
@@ -750,6 +751,7 @@ def test_the_tools_work_with_ncae_detector():
         assert set(prefit.predict(X)) == {1, -1}
 
 
+@pytest.mark.usefixtures("eager_tensorflow")
 def test_the_documented_threshold_search_runs(monkeypatch, capsys):
     plt = pytest.importorskip("matplotlib.pyplot")
     monkeypatch.setattr(plt, "show", lambda: None)

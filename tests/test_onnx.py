@@ -85,8 +85,19 @@ def assert_same_answers(actual, detector, X):
 
 
 @pytest.fixture(scope="module")
-def detector(good_images):
-    return NCAEDetector(**TINY).fit(good_images)
+def fit(eagerly):
+    """Fit without compiling the training; what scores is compiled."""
+
+    def fit_eagerly(detector, X):
+        with eagerly():
+            return detector.fit(X)
+
+    return fit_eagerly
+
+
+@pytest.fixture(scope="module")
+def detector(fit, good_images):
+    return fit(NCAEDetector(**TINY), good_images)
 
 
 @pytest.fixture(scope="module")
@@ -106,9 +117,9 @@ def model_file(detector, tmp_path_factory):
         ((18, 15), {"training": "reconstruct", "bottleneck": "dense", "statistic": "abs_max"}),
     ],
 )
-def test_same_answers_as_the_detector(shape, parameters, tmp_path):
+def test_same_answers_as_the_detector(shape, parameters, fit, tmp_path):
     X = images_like(shape)
-    detector = NCAEDetector(**TINY, **parameters).fit(X)
+    detector = fit(NCAEDetector(**TINY, **parameters), X)
     unseen = images_like(shape, seed=2)
     unseen[::3, 4:7, 2:9] = 250
     actual = exported(detector, tmp_path)
@@ -143,9 +154,9 @@ def test_same_decisions_on_solar_cells(tmp_path):
         ("float64", ["auto", "float64"], ["float64"]),
     ],
 )
-def test_number_types(trained, exported_as, scored, tmp_path):
+def test_number_types(trained, exported_as, scored, fit, tmp_path):
     X = (images_like((16, 16)) / (255 if trained == "float64" else 1)).astype(trained)
-    detector = NCAEDetector(training="reconstruct", **TINY).fit(X)
+    detector = fit(NCAEDetector(training="reconstruct", **TINY), X)
     for dtype in exported_as:
         actual = exported(detector, tmp_path, dtype=dtype)
         for given_as in scored:
@@ -157,9 +168,9 @@ def test_number_types(trained, exported_as, scored, tmp_path):
             np.testing.assert_array_equal(actual.predict(given_X)[clear], labels[clear])
 
 
-def test_float64_where_float32_is_too_coarse(tmp_path):
+def test_float64_where_float32_is_too_coarse(fit, tmp_path):
     X = 1e9 + images_like((16, 16), dtype=np.float64)
-    detector = NCAEDetector(training="reconstruct", **TINY).fit(X)
+    detector = fit(NCAEDetector(training="reconstruct", **TINY), X)
     actual = exported(detector, tmp_path)
     np.testing.assert_allclose(actual.score_samples(X), detector.score_samples(X), rtol=1e-5)
 
@@ -179,16 +190,17 @@ def test_values_that_the_number_type_cannot_hold(detector, good_images, tmp_path
             actual.predict(X)
 
 
-def test_tables_and_layouts(good_images, tmp_path):
+def test_tables_and_layouts(fit, good_images, tmp_path):
     rows = good_images.reshape(len(good_images), -1)
-    detector = NCAEDetector(image_shape=(16, 16), **TINY).fit(rows)
+    detector = fit(NCAEDetector(image_shape=(16, 16), **TINY), rows)
     actual = exported(detector, tmp_path)
     for X in [rows, good_images, good_images[..., np.newaxis]]:
         np.testing.assert_allclose(actual.score_samples(X), detector.score_samples(X), rtol=1e-5)
         assert actual.residual(X).shape == X.shape
     table = ResidualDetector(
         NCAEReconstructor(filters=(4,), epochs=1, random_state=0), false_alarm_rate=0.2
-    ).fit(rows[:, :20])
+    )
+    fit(table, rows[:, :20])
     assert_same_answers(exported(table, tmp_path), table, rows[:, :20])
 
 
@@ -524,9 +536,9 @@ def test_too_large_for_the_number_type(model_file, good_images):
         OnnxDetector(model_file).predict(good_images * 1e300)
 
 
-def test_outputs_that_a_model_has_not(good_images, tmp_path):
-    detector = NCAEDetector(training="reconstruct", contamination=0.1, **TINY).fit(good_images)
-    actual = exported(detector, tmp_path)
+def test_outputs_that_a_model_has_not(fit, good_images, tmp_path):
+    detector = NCAEDetector(training="reconstruct", contamination=0.1, **TINY)
+    actual = exported(fit(detector, good_images), tmp_path)
     for method, why in [("p_values", "contamination='auto'"), ("defect_map", "training='repair'")]:
         assert not hasattr(actual, method)
         with pytest.raises(AttributeError, match=why):

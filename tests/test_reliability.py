@@ -22,9 +22,10 @@ def reliability():
 
 
 @pytest.fixture(scope="module")
-def detector(good_images):
+def detector(good_images, eagerly):
     detector = NCAEDetector(filters=(2, 3), epochs=1, contamination=0.1, random_state=0)
-    return detector.fit(good_images)
+    with eagerly():
+        return detector.fit(good_images)
 
 
 @pytest.mark.parametrize("how", ["pickle", "model file"])

@@ -60,7 +60,7 @@ def test_in_a_detector(images):
     assert detector.residual(X).shape == X.shape
 
 
-def test_in_a_grid_search(images):
+def test_in_a_grid_search(images, eagerly):
     X, y = images
     search = GridSearchCV(
         ResidualDetector(
@@ -75,7 +75,9 @@ def test_in_a_grid_search(images):
         },
         scoring="roc_auc",
         cv=StratifiedKFold(2, shuffle=True, random_state=0),
-    ).fit(X, y)
+    )
+    with eagerly():
+        search.fit(X, y)
     assert np.isfinite(search.cv_results_["mean_test_score"]).all()
 
 
