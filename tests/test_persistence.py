@@ -3,6 +3,7 @@ import importlib.util
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -12,7 +13,10 @@ import keras
 import numpy as np
 import pandas as pd
 import pytest
+import skops.io
 from sklearn.exceptions import NotFittedError
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from sklearn_ncae import NCAEDetector, NCAEReconstructor, ResidualDetector, persistence
 from sklearn_ncae.baselines import PCAReconstructor
@@ -42,8 +46,9 @@ def fuzz():
 
 
 @pytest.fixture(scope="module")
-def fitted(good_images):
-    return {name: detector.fit(good_images) for name, detector in DETECTORS.items()}
+def fitted(good_images, eagerly):
+    with eagerly():
+        return {name: detector.fit(good_images) for name, detector in DETECTORS.items()}
 
 
 @pytest.fixture
@@ -78,13 +83,14 @@ def test_comes_back_the_same(name, fitted, labelled_images, tmp_path):
     np.testing.assert_array_equal(reconstructions, expected["reconstruct"])
 
 
-def test_tables_of_colour_images(tmp_path):
+def test_tables_of_colour_images(tmp_path, eagerly):
     X = np.random.default_rng(0).normal(size=(30, 8 * 6 * 3))
     table = pd.DataFrame(X).add_prefix("pixel ")
     detector = NCAEDetector(
         **TINY, image_shape=[np.int64(8), 6, 3], statistic=["mse", "mean"]
     ).set_params(filters=np.array([2, 3]), contamination=np.float32(0.25))
-    detector.fit(table)
+    with eagerly():
+        detector.fit(table)
     persistence.save(detector, tmp_path / "d.ncae")
     loaded = persistence.load(tmp_path / "d.ncae")
     assert list(loaded.feature_names_in_) == list(table.columns)
@@ -109,8 +115,26 @@ def test_scores_bitwise_the_same_in_a_fresh_process(detector, saved, labelled_im
     np.testing.assert_array_equal(scores, detector.score_samples(labelled_images[0]))
 
 
-def test_a_loaded_detector_goes_on_training(saved, good_images, tmp_path):
-    loaded = persistence.load(saved).set_params(warm_start=True).fit(good_images)
+@pytest.mark.parametrize("name", ["default", "reconstruct"])
+def test_skops_brings_back_the_same_with_the_types_of_the_page(name, fitted, labelled_images):
+    X, detector = labelled_images[0], fitted[name]
+    page = (HERE.parent / "docs" / "persistence.md").read_text(encoding="utf-8")
+    trusted = re.findall(r'^    "(sklearn_ncae\.\S+)",$', page, re.MULTILINE)
+    pipeline = make_pipeline(StandardScaler(), detector)  # scikit-learn's own types are known
+    data = skops.io.dumps(pipeline)
+    assert sorted(skops.io.get_untrusted_types(data=data)) == sorted(trusted)
+    with pytest.raises(skops.io.exceptions.UntrustedTypesFoundException):
+        skops.io.loads(data, trusted=trusted[1:])
+    loaded = skops.io.loads(data, trusted=trusted)[-1]
+    expected, found = results(detector, X), results(loaded, X)
+    for method in expected:
+        np.testing.assert_array_equal(found[method], expected[method], strict=True)
+
+
+def test_a_loaded_detector_goes_on_training(saved, good_images, eagerly):
+    loaded = persistence.load(saved).set_params(warm_start=True)
+    with eagerly():
+        loaded.fit(good_images)
     assert len(loaded.reconstructor_.history_["loss"]) == 2
     persistence.save(loaded, saved)
     assert len(persistence.load(saved).reconstructor_.history_["loss"]) == 2
@@ -127,7 +151,7 @@ def test_info(detector, saved):
     assert json.dumps(summary)
 
 
-def test_what_only_training_needs_is_left_out(good_images, tmp_path):
+def test_what_only_training_needs_is_left_out(good_images, tmp_path, eagerly):
     detector = NCAEDetector(
         draw_defects=lambda images, random_state: draw_defects(images, random_state=random_state),
         callbacks=[keras.callbacks.LambdaCallback()],
@@ -135,7 +159,9 @@ def test_what_only_training_needs_is_left_out(good_images, tmp_path):
         optimizer=keras.optimizers.SGD(),
         contamination=0.1,
         **{**TINY, "random_state": np.random.RandomState(0)},
-    ).fit(good_images)
+    )
+    with eagerly():
+        detector.fit(good_images)
     left_out = ["callbacks", "draw_defects", "loss", "optimizer", "random_state"]
     with pytest.warns(UserWarning, match=", ".join(left_out)):
         persistence.save(detector, tmp_path / "d.ncae")
@@ -397,7 +423,9 @@ def test_damaged_files_are_refused_or_score(fuzz, fitted, good_images, tmp_path)
 
 def test_reads_the_files_of_older_versions():
     X = np.random.RandomState(1).randint(0, 256, (5, 12, 10), dtype=np.uint8)
-    for path in sorted((HERE / "data").glob("*.ncae")):
+    paths = sorted((HERE / "data").glob("*.ncae"))
+    assert [path.name for path in paths] == ["format_1.ncae"]
+    for path in paths:
         expected = json.loads(path.with_suffix(".json").read_text())
         detector = persistence.load(path)
         # Another version of a dependency may sum in another order.
