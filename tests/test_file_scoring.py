@@ -152,9 +152,7 @@ def test_files_are_not_for_a_model_of_other_pixel_values(good_images):
     detector = ResidualDetector(
         NCAEReconstructor(filters=(2,), epochs=1, random_state=0), contamination=0.1
     ).fit(floats)
-    with pytest.raises(
-        ValueError, match=r"from 0\.\d+ to 0\.\d+, and image files are read"
-    ):
+    with pytest.raises(ValueError, match=r"from 0\.\d+ to 0\.\d+, and image files are read"):
         next(score_images(detector, ["part.png"]))
     assert len(list(score_images(detector, floats))) == 40
     for low, high in ((0, 255), (100, 102), (0, 12)):
