@@ -17,6 +17,7 @@ ANY_BACKEND = ["tests/test_layers.py", "tests/test_reconstructor.py", "tests/tes
 LOWEST = [
     "click==8.2.1",
     "dask[array,distributed]==2024.8.*",
+    "hypothesis==6.100.*",
     "joblib==1.3.*",
     "keras==3.8.*",
     "matplotlib==3.9.*",
@@ -26,6 +27,10 @@ LOWEST = [
     "opencv-python-headless==4.10.*",
     "pandas==2.2.2",
     "pillow==11.0.*",
+    "pyparsing<3.3",  # whose new deprecation warning matplotlib 3.9 meets
+    "pytest==8.2.*",
+    "pytest-cov==5.0.*",
+    "pytest-xdist==3.6.*",
     "scikeras==0.13.*",
     "scikit-learn==1.7.*",
     "scipy==1.13.*",

@@ -246,6 +246,13 @@ def test_own_keras_network_of_rows(good_images, tmp_path):
     assert_same_answers(exported(detector, tmp_path), detector, rows)
 
 
+def without_output_padding():
+    try:
+        return [layers.Conv2DTranspose(5, 3, strides=2, padding="same", output_padding=0)]
+    except ValueError:  # Keras 3.8 takes no 0
+        return []
+
+
 # Every option that changes what a layer computes.
 LAYERS = [
     NeighborConv2D(5),
@@ -261,7 +268,7 @@ LAYERS = [
     layers.Conv2DTranspose(5, 2, strides=3, padding="same", use_bias=False),
     layers.Conv2DTranspose(5, 3, strides=2),
     layers.Conv2DTranspose(5, 2, strides=3),
-    layers.Conv2DTranspose(5, 3, strides=2, padding="same", output_padding=0),
+    *without_output_padding(),
     layers.UpSampling2D((2, 3)),
     layers.UpSampling2D((3, 2), interpolation="bilinear"),
     layers.Cropping2D(((1, 2), (0, 3))),
