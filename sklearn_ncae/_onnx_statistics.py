@@ -132,14 +132,16 @@ STATISTICS: dict[str, Callable[[Residuals], str]] = {
 
 
 def _peak(graph: Graph, maps: str, shape: tuple[int, ...], dtype: type = np.float32) -> str:
-    # The filter of an identity matrix is the matrix that filters, borders included.
+    # Halved and filtered, an identity matrix is the matrix that does both, borders included.
+    sigma = residuals._PEAK_SIGMA / 2
     down, across = (
-        gaussian_filter1d(np.eye(side), residuals._PEAK_SIGMA, axis=0).astype(dtype)
+        gaussian_filter1d(residuals._halved(np.eye(side), 0), sigma, axis=0).astype(dtype)
         for side in shape
     )
     smoothed = graph.add("MatMul", graph.add("MatMul", down, maps), across.T)
-    pixels = graph.add("Reshape", smoothed, integers(-1, prod(shape)))
-    n_brightest = max(1, round(residuals._PEAK_SHARE * prod(shape)))
+    n_pixels = len(down) * len(across)
+    pixels = graph.add("Reshape", smoothed, integers(-1, n_pixels))
+    n_brightest = max(1, round(residuals._PEAK_SHARE * n_pixels))
     brightest = graph.add("TopK", pixels, integers(n_brightest), n_outputs=2, sorted=0)
     return graph.reduce("ReduceMean", graph.cast(brightest, np.float64), (1,), False)
 

@@ -593,7 +593,7 @@ class NCAEDetector(_ResidualDetectorBase):
             In [0, 1]; not calibrated on real defects, which the network has never seen.
         """
         images, _ = self._check(X)
-        return self.reconstructor_._run(images)[1]
+        return self.reconstructor_._mark_defects(images)
 
     def _check_statistic(self) -> list[str]:
         repair = self.training == "repair"
@@ -602,18 +602,20 @@ class NCAEDetector(_ResidualDetectorBase):
         return self._choose_statistics(_ALL_STATISTICS if repair else STATISTICS)
 
     def _predict(self, images: NDArray[Any]) -> NDArray[Any]:
-        return self.reconstructor_._run(images)[0]
+        return self.reconstructor_._reconstruct(images)
 
     def _describe(self, images: NDArray[Any], names: list[str]) -> NDArray[np.float64]:
-        reconstructions, maps = self.reconstructor_._run(images)
         of_residual = [name for name in names if name in STATISTICS]
-        values = {
-            name: DEFECT_MAP_STATISTICS[name].compute(maps)
-            for name in names
-            if name not in STATISTICS
-        }
-        if of_residual:
-            residuals = residual_image(images, reconstructions)
-            described = ResidualStatistics(of_residual).transform(residuals)
-            values |= dict(zip(of_residual, described.T, strict=True))
-        return np.column_stack([values[name] for name in names])
+        of_map = [name for name in names if name not in STATISTICS]
+        batches = []
+        for outputs in self.reconstructor_._run(images):
+            values: dict[str, NDArray[np.float64]] = {}
+            if of_map:
+                maps = outputs.defect_maps
+                values |= {name: DEFECT_MAP_STATISTICS[name].compute(maps) for name in of_map}
+            if of_residual:
+                residuals = residual_image(outputs.images, outputs.reconstructions)
+                described = ResidualStatistics(of_residual).transform(residuals)
+                values |= dict(zip(of_residual, described.T, strict=True))
+            batches.append(np.column_stack([values[name] for name in names]))
+        return np.concatenate(batches)

@@ -1,7 +1,9 @@
 """NCAEReconstructor: builds and trains the Keras NCAE behind a scikit-learn estimator."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from numbers import Integral, Real
 from typing import Any, ClassVar, Self
@@ -28,6 +30,41 @@ _BATCH_IMAGES = 32
 _CROP = 96
 _REPAIR_STEPS = 600
 _RECONSTRUCT_EPOCHS = 20
+
+
+@dataclass(frozen=True)
+class NetworkOutputs:
+    """What the network makes of a batch of images.
+
+    Attributes
+    ----------
+    rows : slice
+        Which of all images they are.
+    images : ndarray of shape (n, h, w, c)
+    outputs : ndarray of shape (n, h, w, c) or (n, h, w, c + 1), float32
+        As they leave the network.
+    low, span : numbers or ndarrays of shape (n, 1, 1, 1)
+        What brings them to the unit of the images.
+    """
+
+    rows: slice
+    images: NDArray[Any]
+    outputs: NDArray[np.float32]
+    low: Any
+    span: Any
+
+    @property
+    def reconstructions(self) -> NDArray[Any]:
+        """Reconstructions (n, h, w, c), float32 or what the images need."""
+        n_channels = self.images.shape[3]
+        values = self.outputs[..., :n_channels] * self.span + self.low
+        return values.astype(np.result_type(self.images.dtype, np.float32), copy=False)
+
+    @property
+    def defect_maps(self) -> NDArray[np.float32]:
+        """Probabilities (n, h, w), of a network that repairs."""
+        maps: NDArray[np.float32] = expit(self.outputs[..., self.images.shape[3]])
+        return maps
 
 
 class NCAEReconstructor(BaseEstimator):
@@ -340,8 +377,7 @@ class NCAEReconstructor(BaseEstimator):
         """
         check_is_fitted(self)
         images, layout = check_image_stack(self, X, image_shape=self.image_shape, reset=False)
-        reconstructions, _ = self._run(images)
-        return reconstructions.reshape(len(images), *layout)
+        return self._reconstruct(images).reshape(len(images), *layout)
 
     def defect_map(self, X: ArrayLike) -> NDArray[np.float32]:
         """Mark defects as the network has learned from those drawn in.
@@ -371,23 +407,42 @@ class NCAEReconstructor(BaseEstimator):
                 "There is no defect_map after training='reconstruct'. Fit with training='repair'."
             )
         images, _ = check_image_stack(self, X, image_shape=self.image_shape, reset=False)
-        return self._run(images)[1]
+        return self._mark_defects(images)
 
-    def _run(self, images: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.float32]]:
-        """Reconstructions (n, h, w, c) and defect maps (n, h, w); 0 without a repairing network."""
-        step = int(np.clip(_BATCH_PIXELS // np.prod(self.image_shape_[:2]), 2, _BATCH_IMAGES))
-        n_channels = images.shape[3]
+    def _reconstruct(self, images: NDArray[Any]) -> NDArray[Any]:
+        """Reconstructions (n, h, w, c) of images (n, h, w, c)."""
         reconstructions = np.empty(images.shape, np.result_type(images.dtype, np.float32))
-        maps = np.zeros(images.shape[:3], np.float32)
+        for outputs in self._run(images):
+            reconstructions[outputs.rows] = outputs.reconstructions
+        return reconstructions
+
+    def _mark_defects(self, images: NDArray[Any]) -> NDArray[np.float32]:
+        """Defect maps (n, h, w) of images (n, h, w, c), from a repairing network."""
+        maps = np.empty(images.shape[:3], np.float32)
+        for outputs in self._run(images):
+            maps[outputs.rows] = outputs.defect_maps
+        return maps
+
+    def _run(self, images: NDArray[Any]) -> Iterator[NetworkOutputs]:
+        """Run the network batch by batch, on the next one while the caller uses one."""
+        step = int(np.clip(_BATCH_PIXELS // np.prod(self.image_shape_[:2]), 2, _BATCH_IMAGES))
         _, forward = self._compiled()
-        for start in range(0, len(images), step):
-            batch = slice(start, start + step)
-            scaled, low, span = self._scale.to_network(images[batch])
-            outputs = forward(scaled)
-            reconstructions[batch] = outputs[..., :n_channels] * span + low
-            if outputs.shape[3] > n_channels:
-                maps[batch] = expit(outputs[..., n_channels])
-        return reconstructions, maps
+
+        def run(start: int) -> NetworkOutputs:
+            rows = slice(start, min(start + step, len(images)))
+            scaled, low, span = self._scale.to_network(images[rows])
+            return NetworkOutputs(rows, images[rows], forward(scaled), low, span)
+
+        starts = range(0, len(images), step)
+        if len(starts) < 2:
+            yield from map(run, starts)
+            return
+        with ThreadPoolExecutor(1) as thread:
+            ahead = thread.submit(run, starts[0])
+            for start in starts[1:]:
+                outputs, ahead = ahead.result(), thread.submit(run, start)
+                yield outputs
+            yield ahead.result()
 
     @property
     def model_(self) -> Any:

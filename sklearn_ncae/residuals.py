@@ -22,7 +22,8 @@ Tail = Literal["upper", "both"]
 _BLOCK_VALUES = 100_000
 
 # The brightest part of a map that is averaged, as a share of its pixels, and the width in pixels
-# of the Gaussian that it is smoothed with before.
+# of the Gaussian that it is smoothed with before. Smoothed so much, the map has no detail that the
+# means of 2 by 2 pixels do not have, which are a quarter of the work.
 _PEAK_SHARE = 0.005
 _PEAK_SIGMA = 2.0
 
@@ -160,11 +161,21 @@ class _Residuals:
 
 def _peak(maps: Pixels) -> Floats:
     # In the type of the maps: SciPy's filter is slower in float64.
-    pixels = gaussian_filter(maps, (0, _PEAK_SIGMA, _PEAK_SIGMA)).reshape(len(maps), -1)
+    small = _halved(_halved(maps, axis=1), axis=2)
+    pixels = gaussian_filter(small, (0, _PEAK_SIGMA / 2, _PEAK_SIGMA / 2)).reshape(len(maps), -1)
     n_brightest = max(1, round(_PEAK_SHARE * pixels.shape[1]))
     # Sorted, so that the sum does not depend on the order a partition happens to leave.
     brightest = np.sort(np.partition(pixels, -n_brightest, axis=1)[:, -n_brightest:], axis=1)
     return brightest.mean(axis=1, dtype=np.float64)
+
+
+def _halved(values: Pixels, axis: int) -> Pixels:
+    """Mean of every two neighbours along an axis; a last one without a neighbour stays."""
+    lines = np.swapaxes(values, 0, axis)
+    means, partners = np.copy(lines[::2]), lines[1::2]
+    means[: len(partners)] += partners
+    means[: len(partners)] /= 2
+    return np.swapaxes(means, 0, axis)
 
 
 def _row_means(values: Pixels) -> Floats:
@@ -309,7 +320,7 @@ class ResidualStatistics(TransformerMixin, BaseEstimator):
         ``mse``                 signed    mean squared error of the reconstruction
         ``abs_mean``            absolute  mean absolute error of the reconstruction
         ``abs_max``             absolute  largest deviation, bright or dark
-        ``abs_peak``            absolute  mean of the largest 0.5 %, smoothed (Gaussian, sigma 2)
+        ``abs_peak``            absolute  mean of the largest 0.5 %, smoothed (see Notes)
         ======================  ========  =======================================================
 
     Notes
@@ -327,6 +338,9 @@ class ResidualStatistics(TransformerMixin, BaseEstimator):
 
     Several statistics say the same: ``var = std ** 2``, ``range = max - min``,
     ``mse = var + mean ** 2`` and ``sum = n * mean``.
+
+    For ``abs_peak`` the mean over the channels is halved in size (the mean of 2 by 2 pixels, fewer
+    at an odd border) and smoothed with a Gaussian of sigma 2 pixels of the image.
 
     A constant residual has skewness, kurtosis and variance 0; a perfect reconstruction has
     entropy 0 (where the article's function maps ``nan`` to 0).
