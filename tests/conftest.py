@@ -15,6 +15,9 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
+# How long one input takes says nothing where processes share the cores.
+settings.register_profile("default", deadline=None)
+settings.load_profile("default")
 # pytest --hypothesis-profile=nightly
 settings.register_profile("nightly", max_examples=1000, deadline=None)
 

@@ -349,7 +349,7 @@ def test_compare_reports_what_failed(parts, monkeypatch):
     from sklearn_ncae import baselines
 
     def failing(**options):
-        return {"broken": ResidualDetector(PCAReconstructor(0))}
+        return {"broken": ResidualDetector(PCAReconstructor(-1))}
 
     monkeypatch.setattr(baselines, "usual_detectors", failing)
     result = ncae(
