@@ -41,15 +41,19 @@ orphan: true
 
 ROC AUC on development images: the training side of the detection benchmark's first split, split
 again. With so few groups (7 photographs of good castings to train on) differences below about 0.05
-mean nothing. Images of {size} x {size} pixels, mean and standard deviation over the seeds {seeds};
-sklearn-ncae {version}, {date}.
+mean nothing. Images of {size} x {size} pixels, mean and standard deviation over the seeds {seeds},
+where there is no deviation over one; sklearn-ncae {version}, {date}.
 
 ```sh
 python benchmarks/ablation.py
+python benchmarks/ablation.py --size 300 --variants "the default"
 python benchmarks/ablation.py --report
 ```
 
 ## One change at a time
+"""
+SIZES = """
+## The default on images of other sizes
 """
 OTHER_STATISTICS = """
 ## Other statistics of the default's networks
@@ -118,15 +122,12 @@ def evaluate(name: str, size: int, max_train: int, variant: str, seed: int) -> d
     return {key: float(roc_auc_score(is_defect, value)) for key, value in values.items()}
 
 
-def write_page(records: list[dict[str, Any]], path: Path) -> None:
-    """Write the tables: the default's statistics, and each variant's defect_peak."""
+def write_page(records: list[dict[str, Any]], size: int, path: Path) -> None:
+    """Write the tables: each variant's and each size's defect_peak, and the other statistics."""
 
-    def mean(dataset: str, variant: str, statistic: str) -> str:
-        chosen = [
-            record[statistic]
-            for record in records
-            if record["dataset"] == dataset and record["variant"] == variant
-        ]
+    def mean(dataset: str, variant: str, statistic: str, size: int = size) -> str:
+        key = {"dataset": dataset, "variant": variant, "size": size}
+        chosen = [record[statistic] for record in records if key.items() <= record.items()]
         if not chosen:
             return "-"
         spread = f" ± {np.std(chosen, ddof=1):.3f}" if len(chosen) > 1 else ""
@@ -134,19 +135,29 @@ def write_page(records: list[dict[str, Any]], path: Path) -> None:
 
     head = ["", *DATASETS.values()]
     seeds = sorted({record["seed"] for record in records})
+    sizes = sorted({record["size"] for record in records})
+    default = "the default"
     lines = [
         INTRODUCTION.format(
-            size=records[0]["size"],
+            size=size,
             seeds=", ".join(map(str, seeds)),
             version=sklearn_ncae.__version__,
             date=date.today().isoformat(),
         ),
         *table(head, [[v, *(mean(d, v, "defect_peak") for d in DATASETS)] for v in VARIANTS]),
+        SIZES,
+        *table(
+            head,
+            [
+                [f"{n} x {n}", *(mean(d, default, "defect_peak", n) for d in DATASETS)]
+                for n in sizes
+            ],
+        ),
         OTHER_STATISTICS,
         *table(
             head,
             [
-                [f"`{key}`", *(mean(d, "the default", key) for d in DATASETS)]
+                [f"`{key}`", *(mean(d, default, key) for d in DATASETS)]
                 for key in [*DEFECT_MAP_STATISTICS, *OF_RESIDUAL]
             ],
         ),
@@ -175,7 +186,7 @@ def main() -> None:
     lines = path.read_text().splitlines() if path.exists() else []
     records = [json.loads(line) for line in lines]
     if options.report:
-        write_page(records, options.output)
+        write_page(records, options.size, options.output)
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     # Seed by seed: a table that is stopped early has a row for everything.

@@ -4,7 +4,6 @@ import logging
 import os
 import sys
 from importlib.metadata import version as installed_version
-from importlib.util import find_spec
 from pathlib import Path
 
 import sklearn_ncae
@@ -55,8 +54,6 @@ if any(Path(__file__).parent.glob("examples/plot_*.py")):
         "examples_dirs": "examples",
         "gallery_dirs": "gallery",
         "within_subsection_order": "gallery_order.by_reading",
-        # Dask is not an extra of the documentation: without it, its example is shown but not run.
-        "filename_pattern": r"/plot_" if find_spec("dask") else r"/plot_(?!dask)",
         "download_all_examples": False,
         "show_memory": False,
     }
