@@ -11,7 +11,7 @@ from keras import layers
 from numpy.typing import NDArray
 
 from sklearn_ncae._onnx_graph import Graph, integers
-from sklearn_ncae.layers import NeighborConv2D
+from sklearn_ncae.layers import NeighborConv2D, PixelShuffle
 
 Shape = tuple[int, ...]
 
@@ -229,6 +229,10 @@ def _transposed_convolution(graph: Graph, layer: Any, inputs: list[Tensor], shap
     return _activate(graph, convolved, layer)
 
 
+def _pixel_shuffle(graph: Graph, layer: Any, inputs: list[Tensor], _: Shape) -> str:
+    return graph.add("DepthToSpace", inputs[0].name, blocksize=layer.factor, mode="DCR")
+
+
 def _pooling(graph: Graph, layer: Any, inputs: list[Tensor], _: Shape) -> str:
     return graph.add(
         "MaxPool" if isinstance(layer, layers.MaxPooling2D) else "AveragePool",
@@ -333,6 +337,7 @@ CONVERTERS: dict[type, Converter] = {
     layers.BatchNormalization: _batch_normalization,
     layers.MaxPooling2D: _pooling,
     layers.AveragePooling2D: _pooling,
+    PixelShuffle: _pixel_shuffle,
     layers.UpSampling2D: _upsampling,
     layers.Cropping2D: _cropping,
     layers.ZeroPadding2D: _zero_padding,

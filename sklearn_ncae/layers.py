@@ -175,6 +175,69 @@ class NeighborConv2D(keras.layers.Layer):
         }
 
 
+@keras.saving.register_keras_serializable(package="sklearn_ncae")
+class PixelShuffle(keras.layers.Layer):
+    """Turn the channels of each pixel into a block of pixels: a larger image with fewer channels.
+
+    After a convolution it takes the place of a transposed one with strides, whose sums TensorFlow
+    splits otherwise for other numbers of images: here every image comes out the same in any batch.
+
+    Parameters
+    ----------
+    factor : int, default=2
+        Sides of the block, which takes ``factor ** 2`` groups of channels, row by row.
+    **kwargs
+        ``name``, ``dtype`` and ``trainable``, as for any Keras layer.
+
+    Raises
+    ------
+    ValueError
+        If ``factor`` is not positive, or the input is not of the shape (batch, height, width,
+        channels) with known sides and a multiple of ``factor ** 2`` channels.
+
+    References
+    ----------
+    Shi et al., "Real-time single image and video super-resolution using an efficient sub-pixel
+    convolutional neural network", CVPR 2016.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_ncae.layers import PixelShuffle
+    >>> channels = np.float32([1, 2, 3, 4]).reshape(1, 1, 1, 4)
+    >>> np.asarray(PixelShuffle()(channels))[0, ..., 0]
+    array([[1., 2.],
+           [3., 4.]], dtype=float32)
+    """
+
+    def __init__(self, factor: int = 2, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.factor = _positive_integer(factor, "factor")
+
+    def call(self, inputs: Any) -> Any:
+        """Enlarge a batch of images."""
+        _, height, width, channels = self.compute_output_shape(inputs.shape)
+        factor = self.factor
+        blocks = (-1, height // factor, width // factor, factor, factor, channels)
+        pixels = ops.transpose(ops.reshape(inputs, blocks), (0, 1, 3, 2, 4, 5))
+        return ops.reshape(pixels, (-1, height, width, channels))
+
+    def compute_output_shape(self, input_shape: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Shape of the output for an input shape."""
+        size = self.factor**2
+        if len(input_shape) != 4 or None in input_shape[1:] or input_shape[-1] % size:
+            raise ValueError(
+                "PixelShuffle needs inputs of shape (batch, height, width, channels) with known "
+                f"sides and a multiple of {size} channels, got {tuple(input_shape)}."
+            )
+        batch, height, width, channels = input_shape
+        return (batch, height * self.factor, width * self.factor, channels // size)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments that make an equal layer."""
+        return {**super().get_config(), "factor": self.factor}
+
+
 def _positive_integer(value: Any, name: str) -> int:
     if isinstance(value, bool) or int(value) != value or value < 1:
         raise ValueError(f"{name} must be a positive integer, got {value!r}.")

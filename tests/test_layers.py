@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import ops
 
-from sklearn_ncae.layers import NeighborConv2D
+from sklearn_ncae.layers import NeighborConv2D, PixelShuffle
 
 NEIGHBORS = [(-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1)]
 
@@ -210,3 +210,24 @@ def test_wrong_inputs():
     layer.build((None, 4, 4, 2))
     with pytest.raises(ValueError, match="expected axis -1"):
         layer(np.ones((1, 4, 4, 3), "float32"))
+
+
+@pytest.mark.parametrize("factor", [1, 2, 3])
+def test_pixel_shuffle_equals_placing_each_channel(factor):
+    images = np.random.default_rng(0).normal(size=(2, 3, 4, 2 * factor**2)).astype(np.float32)
+    expected = np.empty((2, 3 * factor, 4 * factor, 2), np.float32)
+    for i, j in np.ndindex(factor, factor):
+        start = 2 * (factor * i + j)
+        expected[:, i::factor, j::factor] = images[..., start : start + 2]
+    layer = PixelShuffle(factor)
+    np.testing.assert_array_equal(layer(images), expected)
+    assert layer.compute_output_shape((None, 3, 4, 2 * factor**2)) == (None, *expected.shape[1:])
+    assert type(layer).from_config(layer.get_config()).factor == factor
+
+
+@pytest.mark.parametrize("shape", [(2, 4, 4, 3), (2, 4, 4), (None, None, 4, 4)])
+def test_pixel_shuffle_of_wrong_inputs(shape):
+    with pytest.raises(ValueError, match=r"PixelShuffle needs inputs of shape"):
+        PixelShuffle()(keras.KerasTensor(shape))
+    with pytest.raises(ValueError, match="factor must be a positive integer"):
+        PixelShuffle(0)

@@ -26,7 +26,7 @@ from sklearn_ncae._onnx_layers import ACTIVATIONS, CONVERTERS, add_network
 from sklearn_ncae._onnx_statistics import DEFECT_MAP_STATISTICS, STATISTICS, Residuals
 from sklearn_ncae.baselines import PCAReconstructor
 from sklearn_ncae.datasets import load_elpv
-from sklearn_ncae.layers import NeighborConv2D
+from sklearn_ncae.layers import NeighborConv2D, PixelShuffle
 from sklearn_ncae.model_selection import TunedThresholdDetector
 from sklearn_ncae.network import build_network
 from sklearn_ncae.onnx import OnnxDetector, export
@@ -269,6 +269,7 @@ LAYERS = [
     layers.Conv2DTranspose(5, 3, strides=2),
     layers.Conv2DTranspose(5, 2, strides=3),
     *without_output_padding(),
+    PixelShuffle(2),
     layers.UpSampling2D((2, 3)),
     layers.UpSampling2D((3, 2), interpolation="bilinear"),
     layers.Cropping2D(((1, 2), (0, 3))),
@@ -310,8 +311,9 @@ def with_random_weights(model, seed=0):
 
 @pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: layer.name)
 def test_each_layer(layer, tmp_path):
-    images = np.random.default_rng(0).normal(size=(2, 7, 10, 3)).astype(np.float32)
-    model = with_random_weights(keras.Sequential([keras.Input((7, 10, 3)), layer]))
+    shape = (7, 10, 8 if isinstance(layer, PixelShuffle) else 3)
+    images = np.random.default_rng(0).normal(size=(2, *shape)).astype(np.float32)
+    model = with_random_weights(keras.Sequential([keras.Input(shape), layer]))
     expected = model.predict_on_batch(images)
     actual = converted(model, images, tmp_path)
     np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-5)

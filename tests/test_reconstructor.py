@@ -58,6 +58,16 @@ def test_learns_in_the_units_of_X(good_images):
     assert error < 0.5 * np.abs(good_images - good_images.mean()).mean()
 
 
+@pytest.mark.parametrize("training", ["repair", "reconstruct"])
+def test_an_image_comes_out_the_same_in_a_batch_of_any_size(training):
+    # Large enough for TensorFlow to share the work of a batch out to threads.
+    images = np.random.default_rng(0).integers(0, 256, (20, 64, 64), dtype=np.uint8)
+    reconstructor = NCAEReconstructor(training=training, epochs=1, random_state=0).fit(images)
+    together = reconstructor.predict(images)
+    for n in (1, 3, 5, 7, 13):
+        np.testing.assert_array_equal(reconstructor.predict(images[:n]), together[:n])
+
+
 @pytest.mark.parametrize("dtype", ["uint16", "int64", "float32", "float64"])
 def test_same_values_in_another_dtype_reconstruct_the_same(good_images, dtype):
     parameters = {"training": "reconstruct", **TINY}
