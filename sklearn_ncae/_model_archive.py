@@ -167,7 +167,8 @@ class ModelArchive:
             Not empty; of booleans, integers, floats or strings.
         """
         name = _ARRAY.format(number)
-        stream = io.BytesIO(self._read(name))
+        content = self._read(name)
+        stream = io.BytesIO(content)
         with refusing(f"{name} is not an array"), warnings.catch_warnings():
             warnings.simplefilter("error")  # of headers that only very old versions have written
             if np.lib.format.read_magic(stream) != (1, 0):
@@ -175,7 +176,7 @@ class ModelArchive:
             shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(
                 stream, max_header_size=_MAX_NPY_HEADER
             )
-            data = stream.getbuffer()[stream.tell() :]
+            data = memoryview(content)[stream.tell() :]
             if dtype.kind not in "fiubU" or fortran_order or dtype.itemsize == 0:
                 raise ModelFileError(f"{name} has the type {dtype}, or another order than C")
             if min(shape, default=1) < 1 or math.prod(shape) * dtype.itemsize != len(data):
