@@ -131,7 +131,7 @@ def _reconstructing(
 def _repairing(
     inputs: Any, filters: Sequence[int], convolution: Any, seeded: Any, draw_seed: Any
 ) -> Any:
-    """U-net; in place of its widest level one convolution makes four pixels of each, for speed."""
+    """U-net; what would be its widest level is one transposed convolution, for speed."""
 
     def convolve(x: Any, layer: Any, name: str, **kwargs: Any) -> Any:
         x = seeded(layer, use_bias=False, name=name, **kwargs)(x)
@@ -154,23 +154,28 @@ def _repairing(
         x = _crop(x, levels[level], f"crop_{level}")
         x = keras.layers.Concatenate(name=f"skip_{level}")([x, levels[level]])
         x = convolve(x, convolution, f"decoder_{level}", filters=width)
-    x = seeded(
-        keras.layers.Conv2D,
-        filters=4 * (inputs.shape[-1] + 1),
-        kernel_size=3,
-        padding="same",
+    # A transposed convolution of 4x4 with strides of 2, but exact in a batch of any size: the four
+    # pixels around a corner of the level's pixels are made of the four that meet there.
+    x = keras.layers.ZeroPadding2D(name="margin")(x)
+    x = keras.layers.Conv2D(
+        4 * (inputs.shape[-1] + 1),
+        2,
+        kernel_initializer=keras.initializers.VarianceScaling(
+            1 / 3, "fan_avg", "uniform", seed=draw_seed()
+        ),
         name="reconstruction_and_defects",
     )(x)
     x = PixelShuffle(name="shuffle")(x)
-    return _crop(x, inputs, "crop_0")
+    return _crop(x, inputs, "crop_0", before=1)
 
 
-def _crop(x: Any, like: Any, name: str) -> Any:
-    """Cut off the rows and columns that doubling the sides of a level made too many."""
+def _crop(x: Any, like: Any, name: str, before: int = 0) -> Any:
+    """Cut rows and columns off to the size of another image, `before` of them above and left."""
     excess = (x.shape[1] - like.shape[1], x.shape[2] - like.shape[2])
     if not any(excess):
         return x
-    return keras.layers.Cropping2D(((0, excess[0]), (0, excess[1])), name=name)(x)
+    cropping = tuple((before, rows - before) for rows in excess)
+    return keras.layers.Cropping2D(cropping, name=name)(x)
 
 
 class PixelScale:

@@ -33,7 +33,7 @@ _RECONSTRUCT_EPOCHS = 20
 
 
 @dataclass(frozen=True)
-class NetworkOutputs:
+class _Outputs:
     """What the network makes of a batch of images.
 
     Attributes
@@ -423,15 +423,15 @@ class NCAEReconstructor(BaseEstimator):
             maps[outputs.rows] = outputs.defect_maps
         return maps
 
-    def _run(self, images: NDArray[Any]) -> Iterator[NetworkOutputs]:
+    def _run(self, images: NDArray[Any]) -> Iterator[_Outputs]:
         """Run the network batch by batch, on the next one while the caller uses one."""
         step = int(np.clip(_BATCH_PIXELS // np.prod(self.image_shape_[:2]), 2, _BATCH_IMAGES))
         _, forward = self._compiled()
 
-        def run(start: int) -> NetworkOutputs:
+        def run(start: int) -> _Outputs:
             rows = slice(start, min(start + step, len(images)))
             scaled, low, span = self._scale.to_network(images[rows])
-            return NetworkOutputs(rows, images[rows], forward(scaled), low, span)
+            return _Outputs(rows, images[rows], forward(scaled), low, span)
 
         starts = range(0, len(images), step)
         if len(starts) < 2:

@@ -231,3 +231,19 @@ def test_pixel_shuffle_of_wrong_inputs(shape):
         PixelShuffle()(keras.KerasTensor(shape))
     with pytest.raises(ValueError, match="factor must be a positive integer"):
         PixelShuffle(0)
+
+
+def test_a_transposed_convolution_is_a_convolution_of_the_corners():
+    """What the network that repairs ends with, in place of a transposed convolution."""
+    rng = np.random.default_rng(0)
+    images = rng.normal(size=(2, 5, 6, 3)).astype(np.float32)
+    kernel = rng.normal(size=(4, 4, 2, 3)).astype(np.float32)
+    expected = np.asarray(keras.ops.conv_transpose(images, kernel, 2, "same"))
+    of_corners = np.zeros((2, 2, 3, 2, 2, 2), np.float32)  # rows, columns, channels, block, filters
+    for row, column, down, right in np.ndindex(2, 2, 2, 2):
+        taps = kernel[2 * (1 - row) + down, 2 * (1 - column) + right]
+        of_corners[row, column, :, down, right] = taps.T
+    padded = np.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    corners = keras.ops.conv(padded, of_corners.reshape(2, 2, 3, 8), 1, "valid")
+    actual = np.asarray(PixelShuffle()(corners))[:, 1:-1, 1:-1]
+    np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
