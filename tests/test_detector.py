@@ -307,16 +307,17 @@ def test_pipeline_and_cross_validation(labelled_images):
     assert np.isfinite(scores).all()
 
 
-def test_pandas_input(good_images):
-    frame = pd.DataFrame(good_images.reshape(40, -1)).rename(columns=lambda i: f"pixel_{i}")
-    detector = NCAEDetector(image_shape=(16, 16), contamination=0.1, **TINY).fit(frame)
-    assert list(detector.feature_names_in_) == list(frame.columns)
-    expected = NCAEDetector(contamination=0.1, **TINY).fit(good_images)
-    np.testing.assert_array_equal(
-        detector.score_samples(frame), expected.score_samples(good_images)
-    )
-    with pytest.raises(ValueError, match="feature names"):
-        detector.predict(frame[frame.columns[::-1]])
+def test_pandas_input(good_images, eagerly):
+    with eagerly():
+        frame = pd.DataFrame(good_images.reshape(40, -1)).rename(columns=lambda i: f"pixel_{i}")
+        detector = NCAEDetector(image_shape=(16, 16), contamination=0.1, **TINY).fit(frame)
+        assert list(detector.feature_names_in_) == list(frame.columns)
+        expected = NCAEDetector(contamination=0.1, **TINY).fit(good_images)
+        np.testing.assert_array_equal(
+            detector.score_samples(frame), expected.score_samples(good_images)
+        )
+        with pytest.raises(ValueError, match="feature names"):
+            detector.predict(frame[frame.columns[::-1]])
 
 
 def test_memory_mapped_and_listed_images(good_images, detector, tmp_path):

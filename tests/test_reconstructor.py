@@ -23,14 +23,15 @@ def layer_types(model):
     [{}, {"bottleneck": "dense"}, {"training": "reconstruct"}],
     ids=["repair", "dense", "reconstruct"],
 )
-def test_any_side_and_any_channels(shape, parameters):
-    X = np.random.default_rng(0).integers(0, 256, (6, *shape), dtype=np.uint8)
-    reconstructor = NCAEReconstructor(**parameters, **TINY).fit(X)
-    reconstructions = reconstructor.predict(X)
-    assert reconstructions.shape == X.shape
-    assert reconstructions.dtype == np.float32
-    assert set(reconstructor.history_) == {"loss"}
-    assert len(reconstructor.history_["loss"]) == reconstructor.n_iter_ == 2
+def test_any_side_and_any_channels(shape, parameters, eagerly):
+    with eagerly():
+        X = np.random.default_rng(0).integers(0, 256, (6, *shape), dtype=np.uint8)
+        reconstructor = NCAEReconstructor(**parameters, **TINY).fit(X)
+        reconstructions = reconstructor.predict(X)
+        assert reconstructions.shape == X.shape
+        assert reconstructions.dtype == np.float32
+        assert set(reconstructor.history_) == {"loss"}
+        assert len(reconstructor.history_["loss"]) == reconstructor.n_iter_ == 2
 
 
 def test_network_follows_the_parameters():
@@ -69,20 +70,22 @@ def test_an_image_comes_out_the_same_in_a_batch_of_any_size(training):
 
 
 @pytest.mark.parametrize("dtype", ["uint16", "int64", "float32", "float64"])
-def test_same_values_in_another_dtype_reconstruct_the_same(good_images, dtype):
-    parameters = {"training": "reconstruct", **TINY}
-    expected = NCAEReconstructor(**parameters).fit(good_images).predict(good_images)
-    X = good_images.astype(dtype)
-    actual = NCAEReconstructor(**parameters).fit(X).predict(X)
-    assert actual.dtype == np.result_type(dtype, np.float32)
-    np.testing.assert_allclose(actual, expected, rtol=1e-3, atol=0.05)
+def test_same_values_in_another_dtype_reconstruct_the_same(good_images, dtype, eagerly):
+    with eagerly():
+        parameters = {"training": "reconstruct", **TINY}
+        expected = NCAEReconstructor(**parameters).fit(good_images).predict(good_images)
+        X = good_images.astype(dtype)
+        actual = NCAEReconstructor(**parameters).fit(X).predict(X)
+        assert actual.dtype == np.result_type(dtype, np.float32)
+        np.testing.assert_allclose(actual, expected, rtol=1e-3, atol=0.05)
 
 
-def test_flat_rows_with_image_shape_equal_images(good_images):
-    rows = good_images.reshape(40, -1)
-    expected = NCAEReconstructor(**TINY).fit(good_images).predict(good_images)
-    actual = NCAEReconstructor(image_shape=(16, 16), **TINY).fit(rows).predict(rows)
-    np.testing.assert_array_equal(actual, expected.reshape(40, -1))
+def test_flat_rows_with_image_shape_equal_images(good_images, eagerly):
+    with eagerly():
+        rows = good_images.reshape(40, -1)
+        expected = NCAEReconstructor(**TINY).fit(good_images).predict(good_images)
+        actual = NCAEReconstructor(image_shape=(16, 16), **TINY).fit(rows).predict(rows)
+        np.testing.assert_array_equal(actual, expected.reshape(40, -1))
 
 
 def test_repairs_what_was_drawn_in(good_images):
@@ -110,19 +113,21 @@ def test_crops_of_larger_images(monkeypatch, good_images):
     )
 
 
-def test_no_defect_map_without_repair(good_images):
-    reconstructor = NCAEReconstructor(training="reconstruct", **TINY).fit(good_images)
-    with pytest.raises(AttributeError, match="no defect_map after training='reconstruct'"):
-        reconstructor.defect_map(good_images)
+def test_no_defect_map_without_repair(good_images, eagerly):
+    with eagerly():
+        reconstructor = NCAEReconstructor(training="reconstruct", **TINY).fit(good_images)
+        with pytest.raises(AttributeError, match="no defect_map after training='reconstruct'"):
+            reconstructor.defect_map(good_images)
 
 
-def test_epochs_auto(monkeypatch, good_images):
-    monkeypatch.setattr("sklearn_ncae.reconstructor._REPAIR_STEPS", 7)
-    monkeypatch.setattr("sklearn_ncae.reconstructor._RECONSTRUCT_EPOCHS", 2)
-    parameters = {"filters": (4,), "random_state": 0}
-    assert NCAEReconstructor(**parameters).fit(good_images).n_iter_ == 3  # of 3 steps each
-    reconstructor = NCAEReconstructor(training="reconstruct", **parameters).fit(good_images)
-    assert reconstructor.n_iter_ == 2
+def test_epochs_auto(monkeypatch, good_images, eagerly):
+    with eagerly():
+        monkeypatch.setattr("sklearn_ncae.reconstructor._REPAIR_STEPS", 7)
+        monkeypatch.setattr("sklearn_ncae.reconstructor._RECONSTRUCT_EPOCHS", 2)
+        parameters = {"filters": (4,), "random_state": 0}
+        assert NCAEReconstructor(**parameters).fit(good_images).n_iter_ == 3  # of 3 steps each
+        reconstructor = NCAEReconstructor(training="reconstruct", **parameters).fit(good_images)
+        assert reconstructor.n_iter_ == 2
 
 
 def test_random_state_decides_alone(good_images):
