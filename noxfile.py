@@ -97,6 +97,13 @@ def lint(session: nox.Session) -> None:
 
 
 @nox.session(python="3.11", default=False)
+def audit(session: nox.Session) -> None:
+    """Look the installed dependencies up among known vulnerabilities, over the network."""
+    session.install(".[cli,dask,demo,onnx]", "pip-audit")
+    session.run("pip-audit", "--local", "--skip-editable")
+
+
+@nox.session(python="3.11", default=False)
 def backend_speed(session: nox.Session) -> None:
     """Measure the Keras backends, write the table of docs/performance.md."""
     session.install(".[benchmark]", "jax", "torch")
