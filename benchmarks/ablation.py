@@ -41,8 +41,8 @@ orphan: true
 
 ROC AUC on development images: the training side of the detection benchmark's first split, split
 again. With so few groups (7 photographs of good castings to train on) differences below about 0.05
-mean nothing. Images of {size} x {size} pixels; mean and standard deviation over the seeds, of which
-there are {seeds}; without a deviation it is one seed. sklearn-ncae {version}, {date}.
+mean nothing. Images of {size} x {size} pixels; {seeds}. sklearn-ncae
+{version}, {date}.
 
 ```sh
 python benchmarks/ablation.py
@@ -141,7 +141,9 @@ def write_page(records: list[dict[str, Any]], size: int, path: Path) -> None:
     lines = [
         INTRODUCTION.format(
             size=size,
-            seeds=f"at most {len(seeds)}",
+            seeds="one seed"
+            if len(seeds) == 1
+            else f"mean and deviation of {len(seeds)} seeds or fewer",
             version=sklearn_ncae.__version__,
             date=date.today().isoformat(),
         ),
