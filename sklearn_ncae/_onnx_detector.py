@@ -189,7 +189,7 @@ def _metadata(detector: Any, offset: float) -> dict[str, str]:
     }
     scale = getattr(detector.reconstructor_, "_scale", None)
     if scale is not None:
-        properties["pixel_range"] = [scale.low, scale.low + scale.span]
+        properties["pixel_range"] = scale.pixel_range
     if hasattr(detector, "false_alarm_rate_") and offset == detector.offset_:
         properties["false_alarm_rate"] = float(detector.false_alarm_rate_)
     return {name: json.dumps(value) for name, value in properties.items()}

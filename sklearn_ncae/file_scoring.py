@@ -418,7 +418,7 @@ def _pixel_range(detector: Any) -> tuple[float, float] | None:
     if hasattr(detector, "metadata_"):  # of an ONNX file; None in those of earlier versions
         return detector.metadata_.get("pixel_range")
     scale = getattr(getattr(detector, "reconstructor_", None), "_scale", None)
-    return None if scale is None else (scale.low, scale.low + scale.span)
+    return None if scale is None else scale.pixel_range
 
 
 def _p_values(

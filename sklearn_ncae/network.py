@@ -202,6 +202,11 @@ class PixelScale:
         self.span = (high - low) or 1.0
         self.per_image = per_image
 
+    @property
+    def pixel_range(self) -> tuple[float, float]:
+        """Smallest and largest pixel value; of a constant image, the largest is 1 more."""
+        return self.low, self.low + self.span
+
     @classmethod
     def of(cls, images: NDArray[Any], per_image: bool) -> "PixelScale":
         """Take the range of a stack of images, without a copy of it."""

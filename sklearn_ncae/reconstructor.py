@@ -429,7 +429,7 @@ class NCAEReconstructor(BaseEstimator):
         _, forward = self._compiled()
 
         def run(start: int) -> _Outputs:
-            rows = slice(start, min(start + step, len(images)))
+            rows = slice(start, start + step)
             scaled, low, span = self._scale.to_network(images[rows])
             return _Outputs(rows, images[rows], forward(scaled), low, span)
 
