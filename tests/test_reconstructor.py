@@ -1,4 +1,7 @@
+import os
 import pickle
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -61,12 +64,20 @@ def test_learns_in_the_units_of_X(good_images):
 
 @pytest.mark.parametrize("training", ["repair", "reconstruct"])
 def test_an_image_comes_out_the_same_in_a_batch_of_any_size(training):
-    # Large enough for TensorFlow to share the work of a batch out to threads.
-    images = np.random.default_rng(0).integers(0, 256, (20, 64, 64), dtype=np.uint8)
-    reconstructor = NCAEReconstructor(training=training, epochs=1, random_state=0).fit(images)
-    together = reconstructor.predict(images)
-    for n in (1, 3, 5, 7, 13):
-        np.testing.assert_array_equal(reconstructor.predict(images[:n]), together[:n])
+    # With threads to share a batch out to, which the processes of a test run have not, and images
+    # that are large enough for it.
+    code = f"""
+import numpy as np
+from sklearn_ncae import NCAEReconstructor
+
+images = np.random.default_rng(0).integers(0, 256, (20, 64, 64), dtype=np.uint8)
+reconstructor = NCAEReconstructor(training={training!r}, epochs=1, random_state=0).fit(images)
+together = reconstructor.predict(images)
+for n in (1, 3, 5, 7, 13):
+    np.testing.assert_array_equal(reconstructor.predict(images[:n]), together[:n])
+"""
+    threads = {"TF_NUM_INTRAOP_THREADS": "2", "OMP_NUM_THREADS": "2"}
+    subprocess.run([sys.executable, "-c", code], env={**os.environ, **threads}, check=True)
 
 
 @pytest.mark.parametrize("dtype", ["uint16", "int64", "float32", "float64"])
