@@ -2,6 +2,7 @@ import csv
 import io
 import json
 import math
+import os
 
 import pytest
 from hypothesis import given
@@ -62,7 +63,12 @@ def test_a_line_cut_off_anywhere_is_scored_again(tmp_path, kind):
         assert path.read_bytes() == text[:whole]
 
 
-@given(name=st.text(st.characters(exclude_characters="\0"), min_size=1))
+# Names that a file can have: any text, and any bytes, which need not be text.
+NAMES = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), min_size=1)
+NAMES |= st.binary(min_size=1).filter(lambda name: b"\0" not in name).map(os.fsdecode)
+
+
+@given(name=NAMES)
 @pytest.mark.parametrize("kind", ["csv", "jsonl"])
 def test_any_name_survives(tmp_path_factory, kind, name):
     path = tmp_path_factory.mktemp("table") / "scores"
