@@ -13,6 +13,7 @@ import argparse
 import json
 from contextlib import ExitStack
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 from unittest.mock import patch
@@ -25,7 +26,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import train_test_split
 
 import sklearn_ncae
-from sklearn_ncae import NCAEDetector, ResidualStatistics, defects
+from sklearn_ncae import NCAEDetector, ResidualStatistics, defects, network
 from sklearn_ncae.residuals import DEFECT_MAP_STATISTICS
 
 ROOT = Path(__file__).parent
@@ -67,6 +68,8 @@ class Variant(NamedTuple):
     constants: dict[str, Any]
 
 
+# The cross-entropy of the marks as it is, weighted to be as large as the focal one.
+PLAIN_LOSS = partial(network.RepairLoss, mask_weight=2.0, gamma=0.0, large_area=np.inf)
 SHAPES = tuple(s for s in defects._SHAPES if s not in (defects._bar, defects._polygon))
 VARIANTS = {
     "the default": Variant({}, {}),
@@ -76,6 +79,11 @@ VARIANTS = {
     "no dropout": Variant({}, {"network._DROPOUT": 0.0}),
     "no changes of exposure": Variant({}, {"network._EXPOSURE": 0.0}),
     "a fourth level": Variant({"filters": (16, 32, 64, 64)}, {}),
+    "two levels": Variant({"filters": (16, 32)}, {}),
+    "no focal loss, large areas in full": Variant({}, {"network.RepairLoss": PLAIN_LOSS}),
+    "two levels, no focal loss, large areas in full": Variant(
+        {"filters": (16, 32)}, {"network.RepairLoss": PLAIN_LOSS}
+    ),
     "half the steps": Variant({}, {"reconstructor._REPAIR_STEPS": 300}),
 }
 
