@@ -42,22 +42,19 @@ orphan: true
 
 ROC AUC on development images: the training side of the detection benchmark's first split, split
 again. With so few groups (7 photographs of good castings to train on) differences below about 0.05
-mean nothing. Images of {size} x {size} pixels; {seeds}. sklearn-ncae
-{version}, {date}.
+mean nothing; {seeds}. sklearn-ncae {version}, {date}.
 
 ```sh
 python benchmarks/ablation.py
-python benchmarks/ablation.py --size 300 --variants "the default"
+python benchmarks/ablation.py --size 300
 python benchmarks/ablation.py --report
 ```
-
-## One change at a time
 """
-SIZES = """
-## The default on images of other sizes
+ONE_SIZE = """
+## Images of {size} x {size} pixels, one change at a time
 """
 OTHER_STATISTICS = """
-## Other statistics of the default's networks
+## Other statistics of the networks with all defaults, {size} x {size} pixels
 """
 
 
@@ -130,10 +127,10 @@ def evaluate(name: str, size: int, max_train: int, variant: str, seed: int) -> d
     return {key: float(roc_auc_score(is_defect, value)) for key, value in values.items()}
 
 
-def write_page(records: list[dict[str, Any]], size: int, path: Path) -> None:
-    """Write the tables: each variant's and each size's defect_peak, and the other statistics."""
+def write_page(records: list[dict[str, Any]], path: Path) -> None:
+    """Write the tables of each size: each variant's defect_peak, and the other statistics."""
 
-    def mean(dataset: str, variant: str, statistic: str, size: int = size) -> str:
+    def mean(dataset: str, variant: str, statistic: str, size: int) -> str:
         key = {"dataset": dataset, "variant": variant, "size": size}
         chosen = [record[statistic] for record in records if key.items() <= record.items()]
         if not chosen:
@@ -141,38 +138,30 @@ def write_page(records: list[dict[str, Any]], size: int, path: Path) -> None:
         spread = f" ± {np.std(chosen, ddof=1):.3f}" if len(chosen) > 1 else ""
         return f"{np.mean(chosen):.3f}{spread}"
 
-    head = ["", *DATASETS.values()]
-    seeds = sorted({record["seed"] for record in records})
+    def tables(size: int) -> list[str]:
+        head = ["", *DATASETS.values()]
+        measured = {record["variant"] for record in records if record["size"] == size}
+        names = [variant for variant in VARIANTS if variant in measured]
+        changes = [[v, *(mean(d, v, "defect_peak", size) for d in DATASETS)] for v in names]
+        statistics = [
+            [f"`{key}`", *(mean(d, "the default", key, size) for d in DATASETS)]
+            for key in [*DEFECT_MAP_STATISTICS, *OF_RESIDUAL]
+        ]
+        return [
+            ONE_SIZE.format(size=size),
+            *table(head, changes),
+            OTHER_STATISTICS.format(size=size),
+            *table(head, statistics),
+        ]
+
+    n_seeds = len({record["seed"] for record in records})
+    introduction = INTRODUCTION.format(
+        seeds="one seed" if n_seeds == 1 else f"mean and deviation of {n_seeds} seeds or fewer",
+        version=sklearn_ncae.__version__,
+        date=date.today().isoformat(),
+    )
     sizes = sorted({record["size"] for record in records})
-    default = "the default"
-    measured = [v for v in VARIANTS if any(record["variant"] == v for record in records)]
-    lines = [
-        INTRODUCTION.format(
-            size=size,
-            seeds="one seed"
-            if len(seeds) == 1
-            else f"mean and deviation of {len(seeds)} seeds or fewer",
-            version=sklearn_ncae.__version__,
-            date=date.today().isoformat(),
-        ),
-        *table(head, [[v, *(mean(d, v, "defect_peak") for d in DATASETS)] for v in measured]),
-        SIZES,
-        *table(
-            head,
-            [
-                [f"{n} x {n}", *(mean(d, default, "defect_peak", n) for d in DATASETS)]
-                for n in sizes
-            ],
-        ),
-        OTHER_STATISTICS,
-        *table(
-            head,
-            [
-                [f"`{key}`", *(mean(d, default, key) for d in DATASETS)]
-                for key in [*DEFECT_MAP_STATISTICS, *OF_RESIDUAL]
-            ],
-        ),
-    ]
+    lines = [introduction.rstrip(), *(line for size in sizes for line in tables(size))]
     path.write_text("\n".join(lines) + "\n")
     print(f"==> Wrote {path}")
 
@@ -197,7 +186,7 @@ def main() -> None:
     lines = path.read_text().splitlines() if path.exists() else []
     records = [json.loads(line) for line in lines]
     if options.report:
-        write_page(records, options.size, options.output)
+        write_page(records, options.output)
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     # Seed by seed: a table that is stopped early has a row for everything.
