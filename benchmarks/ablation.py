@@ -65,7 +65,7 @@ class Variant(NamedTuple):
     constants: dict[str, Any]
 
 
-# The cross-entropy of the marks as it is, weighted to be as large as the focal one.
+# The cross-entropy of the marks as it is. It is larger than the focal one, so its weight is less.
 PLAIN_LOSS = partial(network.RepairLoss, mask_weight=2.0, gamma=0.0, large_area=np.inf)
 SHAPES = tuple(s for s in defects._SHAPES if s not in (defects._bar, defects._polygon))
 VARIANTS = {
