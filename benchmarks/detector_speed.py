@@ -24,8 +24,9 @@ from numpy.typing import NDArray
 from performance import interleaved_seconds, medians, report
 
 from sklearn_ncae import NCAEDetector, NCAEReconstructor
+from sklearn_ncae._pixel_scale import PixelScale
 from sklearn_ncae.datasets import make_castings
-from sklearn_ncae.network import PixelScale, build_network
+from sklearn_ncae.network import build_network
 
 TRAININGS: tuple[Literal["reconstruct", "repair"], ...] = ("reconstruct", "repair")
 

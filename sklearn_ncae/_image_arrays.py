@@ -17,6 +17,21 @@ def with_channels(shape: Sequence[int]) -> tuple[int, ...]:
     return (*shape, 1) if len(shape) == 2 else tuple(shape)
 
 
+def block_means(values: NDArray[Any], size: int, axis: int) -> NDArray[Any]:
+    """Means of every `size` neighbours along an axis; the last may be of fewer."""
+    if size == 1:
+        return values
+    lines = np.swapaxes(values, 0, axis)
+    means = np.copy(lines[::size])
+    n_whole, n_left = divmod(len(lines), size)
+    for step in range(1, size):
+        neighbors = lines[step::size]
+        means[: len(neighbors)] += neighbors
+    means[:n_whole] /= size
+    means[n_whole:] /= max(1, n_left)
+    return np.swapaxes(means, 0, axis)
+
+
 def as_stack(X: Any, name: str) -> Any:
     """Turn X into an array, where it is not an array, a table or a sparse matrix already."""
     if isinstance(X, str | os.PathLike):

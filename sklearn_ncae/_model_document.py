@@ -15,14 +15,17 @@ from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import validate_parameter_constraints
 
 from sklearn_ncae._model_archive import ModelArchive, ModelFileError, refusing
-from sklearn_ncae.residuals import DEFECT_MAP_STATISTICS, STATISTICS
+from sklearn_ncae.detector import _ALL_STATISTICS
+from sklearn_ncae.residuals import STATISTICS
+from sklearn_ncae.texture import description_size
 
 # The classes that a model file may hold, and where they are.
 _MODULES = {
     "NCAEDetector": "sklearn_ncae.detector",
     "ResidualDetector": "sklearn_ncae.detector",
     "NCAEReconstructor": "sklearn_ncae.reconstructor",
-    "PixelScale": "sklearn_ncae.network",
+    "PixelScale": "sklearn_ncae._pixel_scale",
+    "TextureModel": "sklearn_ncae.texture",
 }
 
 # Parameters that only training reads: where JSON cannot hold them, a model is saved without.
@@ -79,11 +82,10 @@ def _is_weights(value: Any) -> bool:
 
 
 def _is_statistics(value: Any) -> bool:
-    known = {*STATISTICS, *DEFECT_MAP_STATISTICS}
     return (
         isinstance(value, list)
         and bool(value)
-        and all(isinstance(name, str) and name in known for name in value)
+        and all(isinstance(name, str) and name in _ALL_STATISTICS for name in value)
     )
 
 
@@ -103,6 +105,7 @@ def _is_network(value: Any) -> bool:
         and all(map(_is_count, value["filters"]))
         and _is_count(value.get("bottleneck_size"))
         and {"bottleneck", "training"} <= value.keys()
+        and value.get("block_size", 1) in (1, 2)
     )
 
 
@@ -136,7 +139,10 @@ _DETECTOR = {
 # What is saved of each class beside its parameters, and which values of it can be. A new fitted
 # attribute is a new line here.
 _ATTRIBUTES: dict[str, dict[str, Callable[[Any], bool]]] = {
-    "NCAEDetector": _DETECTOR,
+    "NCAEDetector": {
+        **_DETECTOR,
+        "_texture": lambda value: value is None or _is_a("TextureModel")(value),
+    },
     "ResidualDetector": _DETECTOR,
     "NCAEReconstructor": {
         **_IMAGES_SEEN,
@@ -151,6 +157,11 @@ _ATTRIBUTES: dict[str, dict[str, Callable[[Any], bool]]] = {
         "span": _is_positive,
         "per_image": lambda value: isinstance(value, bool),
     },
+    "TextureModel": {
+        "mean": _is_vector,
+        "deviation": _is_vector,
+        "components": lambda value: _is_weights([value]) and value.ndim == 2,
+    },
 }
 _OPTIONAL = {
     "n_features_in_",  # a detector's reconstructor has none
@@ -158,6 +169,7 @@ _OPTIONAL = {
     "n_samples_fit_",
     "calibration_scores_",
     "false_alarm_rate_",
+    "_texture",  # of files from before there was texture
 }
 # Made from the rest after loading.
 _NOT_SAVED = {"_model"}
@@ -195,13 +207,17 @@ def _images_agree(value: Any) -> dict[str, bool]:
 
 def _detector_agrees(detector: Any) -> dict[str, bool]:
     network = detector.reconstructor_._network
-    marks = set(detector._names) & set(DEFECT_MAP_STATISTICS)
+    of_repair = set(detector._names) - set(STATISTICS)
+    texture = getattr(detector, "_texture", None)
     return {
         **_images_agree(detector),
         "image_shape_": detector.image_shape_ == detector.reconstructor_.image_shape_,
         "_layout": math.prod(detector._layout) == math.prod(detector.image_shape_),
         "_names": len(set(detector._names)) == len(detector._names),
-        "_names and training": not marks or network.get("training") == "repair",
+        "_names and training": not of_repair or network.get("training") == "repair",
+        "_names and _texture": ("texture" in detector._names) == (texture is not None),
+        "_texture and image_shape_": texture is None
+        or len(texture.mean) == description_size(detector.image_shape_),
         "_center": len(detector._center) == len(detector._names),
         "_scale": len(detector._scale) == len(detector._names) and (detector._scale > 0).all(),
     }
@@ -214,6 +230,15 @@ def _reconstructor_agrees(reconstructor: Any) -> dict[str, bool]:
         **_images_agree(reconstructor),
         "image_shape_": reconstructor.image_shape_ == network["image_shape"],
         "weights_ and filters": _fewest_weights(**network) <= n_weights,
+    }
+
+
+def _texture_agrees(texture: Any) -> dict[str, bool]:
+    n_values = len(texture.mean)
+    return {
+        "mean and deviation": len(texture.deviation) == n_values,
+        "deviation": bool((texture.deviation > 0).all()),
+        "mean and components": texture.components.shape[1] == n_values,
     }
 
 
@@ -245,6 +270,7 @@ _AGREEMENTS: dict[str, Callable[[Any], dict[str, bool]]] = {
     "NCAEDetector": _detector_agrees,
     "ResidualDetector": _detector_agrees,
     "NCAEReconstructor": _reconstructor_agrees,
+    "TextureModel": _texture_agrees,
 }
 
 

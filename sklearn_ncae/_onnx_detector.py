@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable
 from os import PathLike
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -12,18 +12,35 @@ from sklearn.utils.validation import check_is_fitted
 import sklearn_ncae
 from sklearn_ncae._onnx_graph import Graph, integers
 from sklearn_ncae._onnx_layers import add_network
-from sklearn_ncae._onnx_statistics import DEFECT_MAP_STATISTICS, STATISTICS, Residuals
+from sklearn_ncae._onnx_statistics import (
+    DEFECT_MAP_STATISTICS,
+    STATISTICS,
+    Residuals,
+    add_texture,
+)
 from sklearn_ncae._out_of_fold import response_names
-from sklearn_ncae.detector import _ALL_STATISTICS, _ResidualDetectorBase
+from sklearn_ncae.detector import _ResidualDetectorBase, is_two_sided
 from sklearn_ncae.model_selection import TunedThresholdDetector
 from sklearn_ncae.reconstructor import NCAEReconstructor
 
-# Adds a reconstructor: from pixels (n, h, w, c) of a dtype to reconstructions of the same shape,
-# dtype and unit, and to the logits of defect maps (n, h, w), if there are any.
-AddReconstructor = Callable[[Graph, Any, str, DTypeLike], tuple[str, str | None]]
 
-# Scores of the detector and of its graph differ by rounding. What is as close to a calibration
-# score or the threshold as this share of it is equal to it, as is the image it was taken from.
+class Outputs(NamedTuple):
+    """What a reconstructor adds to a graph.
+
+    Reconstructions have the shape (n, h, w, c), dtype and unit of the pixels. A network that
+    repairs has logits of defect maps (n, h, w) too, and what an image's deviations from its mean
+    are divided by, (n, 1, 1, 1).
+    """
+
+    reconstruction: str
+    logits: str | None = None
+    span: str | None = None
+
+
+AddReconstructor = Callable[[Graph, Any, str, DTypeLike], Outputs]
+
+# Statistics of the detector and of its graph differ by rounding, by less than this share. A score
+# as close to a calibration score or the threshold is equal to it, as is the image it is taken from.
 _ROUNDING = 1e-6
 
 # Pixels are float32 unless it resolves the range of the training images no finer than this.
@@ -43,18 +60,23 @@ def export_detector(detector: Any, path: str | PathLike[str], dtype: str) -> Non
     image = graph.input("image", input_dtype, layout)
     unit = np.result_type(input_dtype, np.float32)
     pixels = graph.cast(graph.add("Reshape", image, integers(-1, *detector.image_shape_)), unit)
-    reconstruction, logits = add_reconstructor(graph, reconstructor, pixels, unit)
-    residual = graph.add("Sub", pixels, reconstruction)
+    outputs = add_reconstructor(graph, reconstructor, pixels, unit)
+    residual = graph.add("Sub", pixels, outputs.reconstruction)
     graph.output("residual", graph.add("Reshape", residual, integers(-1, *layout)), unit, layout)
     residuals = Residuals(graph, residual, detector.image_shape_)
     statistics = {name: STATISTICS[name] for name in detector._names if name in STATISTICS}
     values = {name: add(residuals) for name, add in statistics.items()}
-    if logits is not None and hasattr(detector, "defect_map"):
-        maps = graph.add("Sigmoid", logits)
+    if outputs.logits is not None and hasattr(detector, "defect_map"):
+        maps = graph.add("Sigmoid", outputs.logits)
         graph.output("defect_map", maps, np.float32, (height, width))
-        for name in detector._names:
-            if name not in values:
-                values[name] = DEFECT_MAP_STATISTICS[name](graph, maps, (height, width))
+        of_maps = {
+            n: DEFECT_MAP_STATISTICS[n] for n in detector._names if n in DEFECT_MAP_STATISTICS
+        }
+        values |= {name: add(graph, maps, (height, width)) for name, add in of_maps.items()}
+    if outputs.span is not None and "texture" in detector._names:
+        values["texture"] = add_texture(
+            graph, detector._texture, pixels, outputs.span, detector.image_shape_
+        )
     _add_decision(graph, detector, [values[name] for name in detector._names], offset)
     graph.save(
         path,
@@ -105,9 +127,7 @@ def _sufficient_dtype(reconstructor: Any) -> str:
     return "float32" if resolution <= _RESOLUTION else "float64"
 
 
-def _add_ncae(
-    graph: Graph, reconstructor: Any, pixels: str, unit: DTypeLike
-) -> tuple[str, str | None]:
+def _add_ncae(graph: Graph, reconstructor: Any, pixels: str, unit: DTypeLike) -> Outputs:
     scale, shape = reconstructor._scale, reconstructor.image_shape_
     low: Any = np.asarray(scale.low, unit)
     span: Any = np.asarray(scale.span, unit)
@@ -135,18 +155,17 @@ def _add_ncae(
         reconstruction = take(0, n_channels)
         logits = graph.add("Squeeze", take(n_channels, n_channels + 1), integers(3))
     reconstruction = graph.cast(reconstruction, unit)
-    return graph.add("Add", graph.add("Mul", reconstruction, span), low), logits
+    reconstruction = graph.add("Add", graph.add("Mul", reconstruction, span), low)
+    return Outputs(reconstruction, logits, span if scale.per_image else None)
 
 
-def _add_keras(
-    graph: Graph, reconstructor: Any, pixels: str, unit: DTypeLike
-) -> tuple[str, str | None]:
+def _add_keras(graph: Graph, reconstructor: Any, pixels: str, unit: DTypeLike) -> Outputs:
     shape = reconstructor.X_shape_[1:]
     images = graph.cast(pixels, np.float32)
     image_shape = (1, *shape, 1) if len(shape) == 1 else (*shape, 1)[:3]
     outputs = add_network(graph, reconstructor.model_, images, image_shape)
     reconstruction = graph.add("Reshape", outputs.name, integers(-1, *image_shape))
-    return graph.cast(reconstruction, unit), None
+    return Outputs(graph.cast(reconstruction, unit))
 
 
 def _add_decision(graph: Graph, detector: Any, values: list[str], offset: float) -> None:
@@ -156,14 +175,17 @@ def _add_decision(graph: Graph, detector: Any, values: list[str], offset: float)
     parts = zip(detector._names, values, detector._center, detector._scale, strict=True)
     for name, value, center, scale in parts:
         deviation = add("Sub", value, np.float64(center))
-        if _ALL_STATISTICS[name].abnormal_tail == "both":
+        if is_two_sided(name):
             deviation = add("Abs", deviation)
         deviations.append(add("Div", deviation, np.float64(scale)))
     score = add("Neg", add("Max", *deviations))
     graph.output("score", score, np.float64)
 
     decision = add("Sub", score, np.float64(offset))
-    near = add("LessOrEqual", add("Abs", decision), np.float64(_ROUNDING * abs(offset)))
+    # Of several statistics, the score is a difference of larger numbers.
+    least = _ROUNDING * np.max(np.abs(detector._center) / detector._scale)
+    reach = max(_ROUNDING * abs(offset), least)
+    near = add("LessOrEqual", add("Abs", decision), np.float64(reach))
     decision = add("Where", near, np.float64(0), decision)
     graph.output("decision", decision, np.float64)
     defective = add("Less", decision, np.float64(0))
@@ -171,8 +193,8 @@ def _add_decision(graph: Graph, detector: Any, values: list[str], offset: float)
 
     if hasattr(detector, "calibration_scores_"):
         calibration = np.asarray(detector.calibration_scores_, np.float64)
-        reach = calibration - _ROUNDING * np.abs(calibration)
-        below = add("LessOrEqual", reach, add("Unsqueeze", score, integers(1)))
+        nearly = calibration - np.maximum(_ROUNDING * np.abs(calibration), least)
+        below = add("LessOrEqual", nearly, add("Unsqueeze", score, integers(1)))
         rank = graph.reduce("ReduceSum", graph.cast(below, np.float64), (1,), False)
         rank = add("Add", rank, np.float64(1))
         graph.output("p_value", add("Div", rank, np.float64(len(calibration) + 1)), np.float64)

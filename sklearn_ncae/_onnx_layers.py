@@ -11,7 +11,7 @@ from keras import layers
 from numpy.typing import NDArray
 
 from sklearn_ncae._onnx_graph import Graph, integers
-from sklearn_ncae.layers import NeighborConv2D, PixelShuffle
+from sklearn_ncae.layers import DetailUpsampling2D, NeighborConv2D, PixelShuffle
 
 Shape = tuple[int, ...]
 
@@ -243,13 +243,39 @@ def _pooling(graph: Graph, layer: Any, inputs: list[Tensor], _: Shape) -> str:
     )
 
 
+#: What makes ONNX's Resize repeat pixels.
+_NEAREST: dict[str, Any] = {
+    "mode": "nearest",
+    "coordinate_transformation_mode": "asymmetric",
+    "nearest_mode": "floor",
+}
+
+
+def _detail_upsampling(graph: Graph, layer: Any, inputs: list[Tensor], shape: Shape) -> str:
+    outputs, blocks, images = (tensor.name for tensor in inputs)
+    height, width, n_outputs = shape
+    n_channels = inputs[2].shape[2]
+
+    def split(tensor: str) -> tuple[str, str]:
+        starts, stops = (0, n_channels), (n_channels, n_outputs)
+        first, rest = (
+            graph.add("Slice", tensor, integers(start), integers(stop), integers(1))
+            for start, stop in zip(starts, stops, strict=True)
+        )
+        return first, rest
+
+    repaired, rest = split(outputs)
+    change = graph.add("Concat", graph.add("Sub", repaired, blocks), rest, axis=1)
+    scales = np.array([1, 1, layer.factor, layer.factor], np.float32)
+    change = graph.add("Resize", change, "", scales, **_NEAREST)
+    change = graph.add("Slice", change, integers(0, 0), integers(height, width), integers(2, 3))
+    change, rest = split(change)
+    return graph.add("Concat", graph.add("Add", images, change), rest, axis=1)
+
+
 def _upsampling(graph: Graph, layer: Any, inputs: list[Tensor], _: Shape) -> str:
     modes: dict[str, dict[str, Any]] = {
-        "nearest": {
-            "mode": "nearest",
-            "coordinate_transformation_mode": "asymmetric",
-            "nearest_mode": "floor",
-        },
+        "nearest": _NEAREST,
         "bilinear": {"mode": "linear", "coordinate_transformation_mode": "half_pixel"},
     }
     if layer.interpolation not in modes:
@@ -338,6 +364,7 @@ CONVERTERS: dict[type, Converter] = {
     layers.MaxPooling2D: _pooling,
     layers.AveragePooling2D: _pooling,
     PixelShuffle: _pixel_shuffle,
+    DetailUpsampling2D: _detail_upsampling,
     layers.UpSampling2D: _upsampling,
     layers.Cropping2D: _cropping,
     layers.ZeroPadding2D: _zero_padding,

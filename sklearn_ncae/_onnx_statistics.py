@@ -1,4 +1,4 @@
-"""The statistics of residuals and of defect maps as nodes of an ONNX graph, in float64."""
+"""The statistics of residuals, of defect maps and of texture as nodes of an ONNX graph."""
 
 from collections.abc import Callable
 from functools import cached_property
@@ -7,8 +7,10 @@ from math import log, prod
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
-from sklearn_ncae import residuals
+from sklearn_ncae import residuals, texture
+from sklearn_ncae._image_arrays import block_means
 from sklearn_ncae._onnx_graph import Graph, integers
+from sklearn_ncae.texture import TextureModel
 
 _ZERO, _ONE = np.float64(0), np.float64(1)
 
@@ -135,7 +137,7 @@ def _peak(graph: Graph, maps: str, shape: tuple[int, ...], dtype: type = np.floa
     # Halved and filtered, an identity matrix is the matrix that does both, borders included.
     sigma = residuals._PEAK_SIGMA / 2
     down, across = (
-        gaussian_filter1d(residuals._halved(np.eye(side), 0), sigma, axis=0).astype(dtype)
+        gaussian_filter1d(block_means(np.eye(side), 2, axis=0), sigma, axis=0).astype(dtype)
         for side in shape
     )
     smoothed = graph.add("MatMul", graph.add("MatMul", down, maps), across.T)
@@ -156,3 +158,101 @@ DEFECT_MAP_STATISTICS: dict[str, Callable[[Graph, str, tuple[int, ...]], str]] =
         "ReduceMean", graph.cast(maps, np.float64), (1, 2), False
     ),
 }
+
+
+def add_texture(
+    graph: Graph, model: TextureModel, pixels: str, span: str, shape: tuple[int, ...]
+) -> str:
+    """Add the texture's excess.
+
+    The arithmetic is that of texture.py, sum by sum, as a logarithm follows: convolutions, which
+    runtimes sum in orders of their own, would not do.
+
+    Parameters
+    ----------
+    graph : Graph
+    model : TextureModel
+    pixels : str
+        Images (n, *shape), of any float dtype.
+    span : str
+        (n, 1, 1, 1), of that dtype.
+    shape : tuple of (int, int, int)
+        Height, width and channels.
+
+    Returns
+    -------
+    excess : str
+        (n,), float64.
+    """
+    add = graph.add
+    n_channels = shape[2]
+    levels = add("Transpose", pixels, perm=[0, 3, 1, 2])
+    size = texture.block_size(shape[:2])
+    sides = tuple(-(-side // size) for side in shape[:2])
+    if size > 1:
+        levels = _pool(graph, "AveragePool", levels, shape[:2], (size, size))
+    cells = []
+    for distance, n_cells in texture._DISTANCES_AND_CELLS:
+        for axis in (2, 3):
+            levels = _smooth(graph, levels, span, sides[axis - 2], distance, axis)
+        cell = texture.cell_shape(sides, n_cells)
+        n_values = n_channels * prod(
+            -(-side // step) for side, step in zip(sides, cell, strict=True)
+        )
+        for difference in _compare(graph, levels, sides, distance):
+            largest = _pool(graph, "MaxPool", difference, sides, cell)
+            cells.append(add("Reshape", largest, integers(-1, n_values)))
+    largest = graph.cast(add("Concat", *cells, axis=1), np.float64)
+    spans = graph.cast(add("Reshape", span, integers(-1, 1)), np.float64)
+    contrasts = add("Div", largest, spans)
+    descriptions = add("Log", add("Add", contrasts, np.float64(texture._FAINTEST)))
+    standardised = add("Div", add("Sub", descriptions, model.mean), model.deviation)
+    code = add("MatMul", standardised, model.components.T)
+    usual = add("MatMul", code, model.components)
+    rougher = add("Relu", add("Sub", standardised, usual))
+    square = add("Mul", rougher, rougher)
+    mean = graph.reduce("ReduceMean", add("Mul", square, square), (1,), False)
+    return add("Sqrt", add("Sqrt", mean))
+
+
+def _smooth(graph: Graph, levels: str, span: str, side: int, distance: int, axis: int) -> str:
+    add = graph.add
+    margin = integers(0, 0, 0, 0)
+    margin[axis] = 2 * distance
+    padded = add("Pad", levels, np.concatenate([margin, margin]), mode="edge")
+
+    def shifted(steps: int) -> str:
+        start = (2 + steps) * distance
+        return add("Slice", padded, integers(start), integers(start + side), integers(axis))
+
+    pairs = [add("Add", shifted(-2), shifted(2)), add("Add", shifted(-1), shifted(1)), levels]
+    outer, inner, centre = (
+        # The weights in the number type of the levels.
+        add("Mul", pair, add("CastLike", np.float64(weight), span))
+        for pair, weight in zip(pairs, texture._BINOMIAL[:3], strict=True)
+    )
+    return add("Add", add("Add", outer, inner), centre)
+
+
+def _compare(graph: Graph, levels: str, sides: tuple[int, ...], distance: int) -> list[str]:
+    add = graph.add
+    margin = integers(0, 0, distance, distance)
+    padded = add("Pad", levels, np.concatenate([margin, margin]), mode="edge")
+
+    def shifted(down: int, right: int) -> str:
+        start = integers((1 + down) * distance, (1 + right) * distance)
+        return add("Slice", padded, start, start + sides, integers(2, 3))
+
+    twice = add("Add", levels, levels)
+    return [
+        add("Abs", add("Sub", add("Add", shifted(down, right), shifted(-down, -right)), twice))
+        for down, right in texture._DIRECTIONS
+    ]
+
+
+def _pool(
+    graph: Graph, operator: str, levels: str, sides: tuple[int, ...], block: tuple[int, int]
+) -> str:
+    """Pool blocks side by side, of which the last may be partial."""
+    after = [-side % step for side, step in zip(sides, block, strict=True)]
+    return graph.add(operator, levels, kernel_shape=block, strides=block, pads=[0, 0, *after])

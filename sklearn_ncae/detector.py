@@ -25,8 +25,16 @@ from sklearn_ncae.residuals import (
     check_statistic_names,
     residual_image,
 )
+from sklearn_ncae.texture import (
+    TextureModel,
+    describe_texture,
+    held_out_excess,
+    learned_rows,
+    learned_textures,
+)
 
-_ALL_STATISTICS = {**STATISTICS, **DEFECT_MAP_STATISTICS}
+# The statistics of a network that repairs; a defect is known to raise those not of the residual.
+_ALL_STATISTICS = (*STATISTICS, *DEFECT_MAP_STATISTICS, "texture")
 
 # Pixels of the images that are reconstructed and described at a time (as float32: 64 MB).
 _CHUNK_PIXELS = 16_000_000
@@ -54,6 +62,11 @@ def _marks_defects(detector: Any) -> bool:
     if detector.training != "repair":
         raise AttributeError("defect_map needs a network trained with training='repair'.")
     return True
+
+
+def is_two_sided(name: str) -> bool:
+    """Whether a defect can move a statistic either way."""
+    return name in STATISTICS and STATISTICS[name].abnormal_tail == "both"
 
 
 class _ResidualDetectorBase(OutlierMixin, BaseEstimator):
@@ -115,11 +128,10 @@ class _ResidualDetectorBase(OutlierMixin, BaseEstimator):
 
         self._center, self._scale = np.zeros(len(names)), np.ones(len(names))
         several = len(names) > 1
-        two_sided = np.array([_ALL_STATISTICS[name].abnormal_tail == "both" for name in names])
-        if several or two_sided.any():
+        if several or any(map(is_two_sided, names)):
             # On the training images, not the held-out ones: a score that was fitted to these
             # would not be exchangeable with the scores of new images.
-            statistics = self._statistics(images, names, rows)
+            statistics = self._statistics_in_training(images, names, rows)
             self._center = np.median(statistics, axis=0)
             if several:
                 reach = np.quantile(self._deviations(statistics), 0.95, axis=0)
@@ -287,6 +299,12 @@ class _ResidualDetectorBase(OutlierMixin, BaseEstimator):
     ) -> NDArray[np.float64]:
         return np.concatenate([self._describe(chunk, names) for chunk in _chunks(images, rows)])
 
+    def _statistics_in_training(
+        self, images: NDArray[Any], names: list[str], rows: NDArray[np.intp]
+    ) -> NDArray[np.float64]:
+        """Statistics of the training images, as they would be of other good images."""
+        return self._statistics(images, names, rows)
+
     def _describe(self, images: NDArray[Any], names: list[str]) -> NDArray[np.float64]:
         residuals = residual_image(images, self._predict(images))
         return ResidualStatistics(names).transform(residuals)
@@ -294,8 +312,7 @@ class _ResidualDetectorBase(OutlierMixin, BaseEstimator):
     def _deviations(self, statistics: NDArray[np.float64]) -> NDArray[np.float64]:
         """How far each statistic is from its value on good images, in the abnormal direction."""
         deviations = statistics - self._center
-        two_sided = [_ALL_STATISTICS[name].abnormal_tail == "both" for name in self._names]
-        return np.where(two_sided, np.abs(deviations), deviations)
+        return np.where([*map(is_two_sided, self._names)], np.abs(deviations), deviations)
 
     def _score(
         self, images: NDArray[Any], rows: NDArray[np.intp] | None = None
@@ -428,8 +445,9 @@ class NCAEDetector(_ResidualDetectorBase):
     marks.
 
     ``NCAEDetector(training="reconstruct", statistic="mse")`` is the recipe of the article. The
-    default draws defects into the images of good parts and trains the network to remove and to
-    mark them, which finds real defects better; see the benchmark in the documentation.
+    default draws defects into the images of good parts, trains the network to remove and to mark
+    them, and looks beside that for texture that good images do not have. That finds real defects
+    far better; see the benchmark in the documentation.
 
     Parameters
     ----------
@@ -459,10 +477,11 @@ class NCAEDetector(_ResidualDetectorBase):
         flat row is an image of height 1.
     statistic : "auto", str or list of str, default="auto"
         What makes the score: statistics of the residual image, or with ``training="repair"``
-        also of the map of marked defects: ``"defect_peak"`` (the brightest 0.5 % of the smoothed
-        map), ``"defect_max"``, ``"defect_mean"``. ``"auto"`` is ``"defect_peak"`` to repair and
-        ``"mse"`` to reconstruct; ``"joint"`` stands for all. See
-        :class:`~sklearn_ncae.ResidualDetector` for how several make one score.
+        also of the map of marked defects, ``"defect_peak"`` (the brightest 0.5 % of the smoothed
+        map), ``"defect_max"``, ``"defect_mean"``, and ``"texture"``: how much rougher the image is
+        than good images are at the same places, see :mod:`sklearn_ncae.texture`. ``"auto"`` is
+        ``["defect_peak", "texture"]`` to repair and ``"mse"`` to reconstruct; ``"joint"`` stands
+        for all. See :class:`~sklearn_ncae.ResidualDetector` for how several make one score.
     contamination, calibration, false_alarm_rate
         The threshold, see :class:`~sklearn_ncae.ResidualDetector`.
     verbose : int, default=0
@@ -492,8 +511,8 @@ class NCAEDetector(_ResidualDetectorBase):
     References
     ----------
     The method, with its neighbour convolution, residual image and residual statistics, is that
-    of a Korean article of 2021 on detecting defects of castings. The conformal threshold and the
-    score of several statistics are not in the article.
+    of a Korean article of 2021 on detecting defects of castings. The conformal threshold, the
+    score of several statistics and the texture are not in the article.
 
     Examples
     --------
@@ -505,6 +524,8 @@ class NCAEDetector(_ResidualDetectorBase):
     >>> detector.residual(castings.images).shape
     (64, 32, 32)
     """
+
+    _texture: TextureModel | None = None
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         **NCAEReconstructor._parameter_constraints,
@@ -574,7 +595,23 @@ class NCAEDetector(_ResidualDetectorBase):
         # A copy goes on training: if that fails, this detector is as it was.
         reconstructor = copy(previous) if previous is not None else NCAEReconstructor()
         reconstructor.set_params(**parameters)
-        return reconstructor._fit_rows(images, rows)
+        reconstructor._fit_rows(images, rows)
+        self._texture = None
+        if "texture" in self._names:
+            descriptions = learned_textures(images, rows, reconstructor._scale)
+            self._texture = TextureModel.of(descriptions)
+        return reconstructor
+
+    def _statistics_in_training(
+        self, images: NDArray[Any], names: list[str], rows: NDArray[np.intp]
+    ) -> NDArray[np.float64]:
+        statistics = super()._statistics_in_training(images, names, rows)
+        if "texture" in names:
+            # What a model says of the images it has learned is no measure of others.
+            descriptions = learned_textures(images, rows, self.reconstructor_._scale)
+            learned = learned_rows(np.arange(len(rows)))
+            statistics[learned, names.index("texture")] = held_out_excess(descriptions)
+        return statistics
 
     @available_if(_marks_defects)
     def defect_map(self, X: ArrayLike) -> NDArray[np.float32]:
@@ -598,7 +635,7 @@ class NCAEDetector(_ResidualDetectorBase):
     def _check_statistic(self) -> list[str]:
         repair = self.training == "repair"
         if isinstance(self.statistic, str) and self.statistic == "auto":
-            return ["defect_peak" if repair else "mse"]
+            return ["defect_peak", "texture"] if repair else ["mse"]
         return self._choose_statistics(_ALL_STATISTICS if repair else STATISTICS)
 
     def _predict(self, images: NDArray[Any]) -> NDArray[Any]:
@@ -606,7 +643,7 @@ class NCAEDetector(_ResidualDetectorBase):
 
     def _describe(self, images: NDArray[Any], names: list[str]) -> NDArray[np.float64]:
         of_residual = [name for name in names if name in STATISTICS]
-        of_map = [name for name in names if name not in STATISTICS]
+        of_map = [name for name in names if name in DEFECT_MAP_STATISTICS]
         batches = []
         for outputs in self.reconstructor_._run(images):
             values: dict[str, NDArray[np.float64]] = {}
@@ -617,5 +654,8 @@ class NCAEDetector(_ResidualDetectorBase):
                 residuals = residual_image(outputs.images, outputs.reconstructions)
                 described = ResidualStatistics(of_residual).transform(residuals)
                 values |= dict(zip(of_residual, described.T, strict=True))
+            if self._texture is not None and "texture" in names:
+                descriptions = describe_texture(outputs.images, outputs.span)
+                values["texture"] = self._texture.excess(descriptions)
             batches.append(np.column_stack([values[name] for name in names]))
         return np.concatenate(batches)

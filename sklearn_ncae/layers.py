@@ -238,6 +238,64 @@ class PixelShuffle(keras.layers.Layer):
         return {**super().get_config(), "factor": self.factor}
 
 
+@keras.saving.register_keras_serializable(package="sklearn_ncae")
+class DetailUpsampling2D(keras.layers.Layer):
+    """Enlarge what a network made of a shrunk image, with the detail of the image itself.
+
+    Takes three batches: outputs of a network, the images they are made of, shrunk to the means of
+    blocks of pixels, and the images themselves. The first channels of the outputs, as many as the
+    images have, are taken for images: what they change about the shrunk images is added to the
+    images, and their detail stays. Channels beyond are enlarged as they are.
+
+    Parameters
+    ----------
+    factor : int, default=2
+        Sides of the blocks. Those at the lower and right border may be partial.
+    **kwargs
+        ``name``, ``dtype`` and ``trainable``, as for any Keras layer.
+
+    Raises
+    ------
+    ValueError
+        If ``factor`` is not positive.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_ncae.layers import DetailUpsampling2D
+    >>> image = np.float32([[1, 3], [5, 7]]).reshape(1, 2, 2, 1)
+    >>> blocks, outputs = np.full((2, 1, 1, 1, 1), [[[[[4]]]], [[[[5]]]]], np.float32)
+    >>> np.asarray(DetailUpsampling2D()([outputs, blocks, image]))[0, ..., 0]
+    array([[2., 4.],
+           [6., 8.]], dtype=float32)
+    """
+
+    def __init__(self, factor: int = 2, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.factor = _positive_integer(factor, "factor")
+
+    def call(self, inputs: Any) -> Any:
+        """Enlarge a batch of outputs."""
+        outputs, blocks, images = inputs
+        _, height, width, channels = images.shape
+        change = ops.concatenate(
+            [outputs[..., :channels] - blocks, outputs[..., channels:]], axis=-1
+        )
+        for axis in (1, 2):
+            change = ops.repeat(change, self.factor, axis=axis)
+        change = change[:, :height, :width]
+        return ops.concatenate([images + change[..., :channels], change[..., channels:]], axis=-1)
+
+    def compute_output_shape(self, input_shape: Any) -> tuple[Any, ...]:
+        """Shape of the output for the three input shapes."""
+        outputs, _, images = input_shape
+        return (*images[:3], outputs[3])
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the arguments that make an equal layer."""
+        return {**super().get_config(), "factor": self.factor}
+
+
 def _positive_integer(value: Any, name: str) -> int:
     if isinstance(value, bool) or int(value) != value or value < 1:
         raise ValueError(f"{name} must be a positive integer, got {value!r}.")

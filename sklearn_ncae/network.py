@@ -8,7 +8,9 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from sklearn_ncae.layers import NeighborConv2D, PixelShuffle
+from sklearn_ncae._image_arrays import block_means
+from sklearn_ncae._pixel_scale import PixelScale
+from sklearn_ncae.layers import DetailUpsampling2D, NeighborConv2D, PixelShuffle
 
 # The smallest side that defects are drawn into.
 _SMALLEST_DRAWING = 8
@@ -33,6 +35,7 @@ def build_network(
     bottleneck: Bottleneck = "spatial",
     bottleneck_size: int = 8,
     convolution: Convolution = "neighbor",
+    block_size: int = 1,
     random_state: np.random.RandomState | None = None,
 ) -> keras.Model:
     """Build the network of neighbour convolutions.
@@ -59,6 +62,9 @@ def build_network(
         Channels of the spatial code, or length of the dense one.
     convolution : {"neighbor", "standard"}, default="neighbor"
         ``"standard"`` has `keras.layers.Conv2D` in every place of a `NeighborConv2D`.
+    block_size : int, default=1
+        Side of the blocks of pixels whose means the network that repairs sees. It has the same
+        weights for any.
     random_state : numpy.random.RandomState, default=None
         Where the seeds of the initial weights are drawn; None for unspecified weights, where they
         will be replaced.
@@ -86,7 +92,7 @@ def build_network(
 
     inputs = keras.Input(image_shape, name="image")
     if training == "repair":
-        outputs = _repairing(inputs, filters, make_convolution, seeded, draw_seed)
+        outputs = _repairing(inputs, filters, make_convolution, seeded, draw_seed, block_size)
     else:
         outputs = _reconstructing(
             inputs, filters, make_convolution, seeded, bottleneck, bottleneck_size
@@ -129,7 +135,12 @@ def _reconstructing(
 
 
 def _repairing(
-    inputs: Any, filters: Sequence[int], convolution: Any, seeded: Any, draw_seed: Any
+    inputs: Any,
+    filters: Sequence[int],
+    convolution: Any,
+    seeded: Any,
+    draw_seed: Any,
+    block_size: int,
 ) -> Any:
     """U-net; what would be its widest level is one transposed convolution, for speed."""
 
@@ -138,7 +149,10 @@ def _repairing(
         x = keras.layers.BatchNormalization(momentum=_MOMENTUM, name=f"{name}_normalized")(x)
         return keras.layers.Activation("relu", name=f"{name}_relu")(x)
 
-    x = inputs
+    blocks = inputs
+    if block_size > 1:
+        blocks = keras.layers.AveragePooling2D(block_size, padding="same", name="blocks")(inputs)
+    x = blocks
     levels = []  # what each level starts from, to crop to and to go past to on the way back
     for level, width in enumerate(filters):
         levels.append(x)
@@ -166,7 +180,10 @@ def _repairing(
         name="reconstruction_and_defects",
     )(x)
     x = PixelShuffle(name="shuffle")(x)
-    return _crop(x, inputs, "crop_0", before=1)
+    x = _crop(x, blocks, "crop_0", before=1)
+    if block_size > 1:
+        x = DetailUpsampling2D(block_size, name="detail")([x, blocks, inputs])
+    return x
 
 
 def _crop(x: Any, like: Any, name: str, before: int = 0) -> Any:
@@ -176,61 +193,6 @@ def _crop(x: Any, like: Any, name: str, before: int = 0) -> Any:
         return x
     cropping = tuple((before, rows - before) for rows in excess)
     return keras.layers.Cropping2D(cropping, name=name)(x)
-
-
-class PixelScale:
-    """The affine map from pixel values to the network's values.
-
-    It is taken from the images and not from their dtype, so that the same pixel values score the
-    same in any dtype.
-
-    Parameters
-    ----------
-    low, high : float
-        Smallest and largest pixel value of the training images.
-    per_image : bool
-        Whether every image is standardised by its own mean and standard deviation, which takes
-        exposure out; otherwise `low` becomes 0 and `high` becomes 1.
-    """
-
-    #: Added to each image's deviation, as a share of the range: the noise of a plain image stays
-    #: small.
-    LEAST_CONTRAST = 0.02
-
-    def __init__(self, low: float, high: float, per_image: bool) -> None:
-        self.low = low
-        self.span = (high - low) or 1.0
-        self.per_image = per_image
-
-    @property
-    def pixel_range(self) -> tuple[float, float]:
-        """Smallest and largest pixel value; of a constant image, the largest is 1 more."""
-        return self.low, self.low + self.span
-
-    @classmethod
-    def of(cls, images: NDArray[Any], per_image: bool) -> "PixelScale":
-        """Take the range of a stack of images, without a copy of it."""
-        return cls(float(images.min()), float(images.max()), per_image)
-
-    def to_network(self, images: NDArray[Any]) -> tuple[NDArray[np.float32], Any, Any]:
-        """Scale a batch.
-
-        Returns
-        -------
-        scaled : ndarray of float32
-            ``(images - low) / span``, in float64 where float32 cannot hold the pixel values.
-        low, span : numbers or ndarrays of shape (n, 1, 1, 1)
-            What brings outputs back: ``outputs * span + low``.
-        """
-        dtype = np.result_type(images.dtype, np.float32)
-        # In C order: the order of a sum would change its rounding.
-        pixels = images.astype(dtype, order="C")
-        low, span = dtype.type(self.low), dtype.type(self.span)
-        if self.per_image:
-            low = pixels.mean(axis=(1, 2, 3), keepdims=True)
-            least = dtype.type(self.LEAST_CONTRAST) * span
-            span = pixels.std(axis=(1, 2, 3), keepdims=True) + least
-        return ((pixels - low) / span).astype(np.float32, copy=False), low, span
 
 
 class TrainingBatches(keras.utils.PyDataset):
@@ -293,17 +255,24 @@ class RepairBatches(TrainingBatches):
         Like :func:`sklearn_ncae.defects.draw_defects`.
     crop : tuple of (int, int)
         Height and width of the crops.
+    block_size : int
+        Side of the blocks of pixels whose means the crops consist of.
     """
 
-    def __init__(self, *args: Any, draw: Any, crop: tuple[int, int], **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, draw: Any, crop: tuple[int, int], block_size: int, **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
         self.draw = draw
         self.crop = crop
+        self.block_size = block_size
 
     def __getitem__(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Draw one batch."""
         random_state = self.random_state or np.random.RandomState(index)
         images, _ = super().__getitem__(index)
+        for axis in (1, 2):
+            images = block_means(images, self.block_size, axis)
         height, width = self.crop
         clean = np.empty((len(images), height, width, images.shape[3]), np.float32)
         for image, target in zip(images, clean, strict=True):

@@ -80,9 +80,10 @@ def export(detector: Any, path: str | PathLike[str], *, dtype: str = "auto") -> 
     Notes
     -----
     Scores differ from those of the detector by rounding, relatively by at most 1e-5; scores of
-    several statistics, which are differences from typical values, by 1e-5 of the largest. A score
-    that differs from the threshold or a calibration score by less than a millionth counts as
-    equal, so that an image is judged alike by both even where it was the threshold's origin.
+    several statistics, which are differences from typical values, by 1e-5 of what is subtracted.
+    A score that differs from the threshold or a calibration score by less than a tenth of that
+    counts as equal, so that an image is judged alike by both even where it was the threshold's
+    origin.
 
     Examples
     --------

@@ -17,6 +17,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_ncae._all_or_nothing import all_or_nothing
+from sklearn_ncae._pixel_scale import PixelScale
 from sklearn_ncae.defects import draw_defects
 from sklearn_ncae.images import check_image_stack
 
@@ -28,6 +29,9 @@ _BATCH_IMAGES = 32
 # Training that repairs sees crops of at most this side, in this many steps: with more of them the
 # network learns the few images by heart, see the page on detection quality.
 _CROP = 96
+# The network that repairs sees images whose shorter side has this many pixels as the means of 2 by
+# 2 of them: the noise of a camera differs from part to part, and is no defect.
+_LARGE_SIDE = 192
 _REPAIR_STEPS = 600
 _RECONSTRUCT_EPOCHS = 20
 
@@ -259,7 +263,7 @@ class NCAEReconstructor(BaseEstimator):
         import keras
 
         from sklearn_ncae._checkpoint import Checkpoint
-        from sklearn_ncae.network import PixelScale, build_network
+        from sklearn_ncae.network import build_network
 
         self.image_shape_ = images.shape[1:]
         previous = self.__dict__.copy() if self.warm_start and hasattr(self, "weights_") else None
@@ -273,7 +277,8 @@ class NCAEReconstructor(BaseEstimator):
         make_batches, loss, crop = self._training_kind(images)
         # A network of the same weights, but for crops.
         trained = build_network(
-            **{**network, "image_shape": (*crop, images.shape[3])}, random_state=random_state
+            **{**network, "image_shape": (*crop, images.shape[3]), "block_size": 1},
+            random_state=random_state,
         )
         history: dict[str, list[float]] = {}
         scale = PixelScale.of(images, per_image=self.training == "repair")
@@ -336,8 +341,9 @@ class NCAEReconstructor(BaseEstimator):
             epochs = checkpoint.history
 
         self._network, self._scale = network, scale
+        trained_whole = trained.input_shape[1:] == network["image_shape"]
         self.weights_ = trained.get_weights()
-        self._keep(trained if crop == images.shape[1:3] else self._build_model())
+        self._keep(trained if trained_whole else self._build_model())
         self.history_ = {
             name: [*history.get(name, []), *map(float, values)] for name, values in epochs.items()
         }
@@ -490,7 +496,11 @@ class NCAEReconstructor(BaseEstimator):
             "bottleneck": self.bottleneck,
             "bottleneck_size": self.bottleneck_size,
             "convolution": self.convolution,
+            "block_size": self._block_size(),
         }
+
+    def _block_size(self) -> int:
+        return 2 if self.training == "repair" and min(self.image_shape_[:2]) >= _LARGE_SIDE else 1
 
     def _training_kind(self, images: NDArray[Any]) -> tuple[Any, Any, tuple[int, ...]]:
         """Say what makes the batches, with which loss, and the size of their images."""
@@ -501,12 +511,14 @@ class NCAEReconstructor(BaseEstimator):
         # Whole numbers of the innermost level's pixels, of which a crop has one only if the image
         # has: for one pixel the network is another.
         stride = 2 ** len(tuple(self.filters))
+        block_size = self._block_size()
         crop = tuple(
             side if side < 2 * stride else max(2, min(side, _CROP) // stride) * stride
-            for side in images.shape[1:3]
+            for side in (-(-side // block_size) for side in images.shape[1:3])
         )
         draw = self.draw_defects or draw_defects
-        return partial(RepairBatches, draw=draw, crop=crop), RepairLoss(self.loss), crop
+        make_batches = partial(RepairBatches, draw=draw, crop=crop, block_size=block_size)
+        return make_batches, RepairLoss(self.loss), crop
 
     def _make_optimizer(self, n_steps: int) -> Any:
         import keras

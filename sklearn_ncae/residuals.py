@@ -11,7 +11,7 @@ from scipy.ndimage import gaussian_filter
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import check_array, validate_data
 
-from sklearn_ncae._image_arrays import check_values, without_mask
+from sklearn_ncae._image_arrays import block_means, check_values, without_mask
 
 Floats = NDArray[np.float64]
 Pixels = NDArray[np.floating[Any]]
@@ -161,21 +161,12 @@ class _Residuals:
 
 def _peak(maps: Pixels) -> Floats:
     # In the type of the maps: SciPy's filter is slower in float64.
-    small = _halved(_halved(maps, axis=1), axis=2)
+    small = block_means(block_means(maps, 2, axis=1), 2, axis=2)
     pixels = gaussian_filter(small, (0, _PEAK_SIGMA / 2, _PEAK_SIGMA / 2)).reshape(len(maps), -1)
     n_brightest = max(1, round(_PEAK_SHARE * pixels.shape[1]))
     # Sorted, so that the sum does not depend on the order a partition happens to leave.
     brightest = np.sort(np.partition(pixels, -n_brightest, axis=1)[:, -n_brightest:], axis=1)
     return brightest.mean(axis=1, dtype=np.float64)
-
-
-def _halved(values: Pixels, axis: int) -> Pixels:
-    """Mean of every two neighbours along an axis; a last one without a neighbour stays."""
-    lines = np.swapaxes(values, 0, axis)
-    means, partners = np.copy(lines[::2]), lines[1::2]
-    means[: len(partners)] += partners
-    means[: len(partners)] /= 2
-    return np.swapaxes(means, 0, axis)
 
 
 def _row_means(values: Pixels) -> Floats:

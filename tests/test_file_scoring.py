@@ -8,6 +8,7 @@ from sklearn.ensemble import IsolationForest
 from sklearn.pipeline import make_pipeline
 
 from sklearn_ncae import ImageLoader, NCAEReconstructor, ResidualDetector
+from sklearn_ncae._pixel_scale import PixelScale
 from sklearn_ncae.baselines import MeanBrightnessDetector, PCAReconstructor
 from sklearn_ncae.file_scoring import (
     find_image_files,
@@ -17,7 +18,6 @@ from sklearn_ncae.file_scoring import (
     watch_folder,
 )
 from sklearn_ncae.model_selection import TunedThresholdDetector
-from sklearn_ncae.network import PixelScale
 
 
 @pytest.fixture(scope="module")

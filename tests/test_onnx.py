@@ -26,7 +26,7 @@ from sklearn_ncae._onnx_layers import ACTIVATIONS, CONVERTERS, add_network
 from sklearn_ncae._onnx_statistics import DEFECT_MAP_STATISTICS, STATISTICS, Residuals
 from sklearn_ncae.baselines import PCAReconstructor
 from sklearn_ncae.datasets import load_elpv
-from sklearn_ncae.layers import NeighborConv2D, PixelShuffle
+from sklearn_ncae.layers import DetailUpsampling2D, NeighborConv2D, PixelShuffle
 from sklearn_ncae.model_selection import TunedThresholdDetector
 from sklearn_ncae.network import build_network
 from sklearn_ncae.onnx import OnnxDetector, export
@@ -60,12 +60,16 @@ def apart(scores, levels, reach):
     return (np.abs(np.subtract.outer(scores, levels)) > reach).all(axis=-1)
 
 
+def reach_of(detector, scores):
+    """How far scores may differ by rounding; of several statistics they are differences."""
+    return 1e-5 * max(np.abs(scores).max(), (np.abs(detector._center) / detector._scale).max())
+
+
 def assert_same_answers(actual, detector, X):
     """All that both answer; scores within 1e-5, residuals within what float32 tells apart."""
     scores = detector.score_samples(X)
-    reach = 1e-5 * np.abs(scores).max()
-    # Of several statistics, a score is a difference that may come close to 0.
-    several = len(actual.metadata_["statistic"]) > 1
+    reach = reach_of(detector, scores)
+    several = len(detector._names) > 1
     np.testing.assert_allclose(
         actual.score_samples(X), scores, rtol=1e-5, atol=reach if several else 0
     )
@@ -139,9 +143,9 @@ def test_same_decisions_on_solar_cells(tmp_path):
     X, y = cells.images[cells.test], cells.target[cells.test]
     actual = exported(detector, tmp_path)
     scores, expected = actual.score_samples(X), detector.score_samples(X)
-    np.testing.assert_allclose(scores, expected, rtol=1e-5)
+    np.testing.assert_allclose(scores, expected, atol=reach_of(detector, expected))
     np.testing.assert_array_equal(actual.predict(X), detector.predict(X))
-    clear = apart(expected, detector.calibration_scores_, 1e-5 * np.abs(expected).min())
+    clear = apart(expected, detector.calibration_scores_, reach_of(detector, expected))
     np.testing.assert_array_equal(actual.p_values(X)[clear], detector.p_values(X)[clear])
     assert roc_auc_score(y, scores) == pytest.approx(roc_auc_score(y, expected), abs=1e-4)
 
@@ -195,7 +199,9 @@ def test_tables_and_layouts(fit, good_images, tmp_path):
     detector = fit(NCAEDetector(image_shape=(16, 16), **TINY), rows)
     actual = exported(detector, tmp_path)
     for X in [rows, good_images, good_images[..., np.newaxis]]:
-        np.testing.assert_allclose(actual.score_samples(X), detector.score_samples(X), rtol=1e-5)
+        expected = detector.score_samples(X)
+        reach = reach_of(detector, expected)
+        np.testing.assert_allclose(actual.score_samples(X), expected, atol=reach)
         assert actual.residual(X).shape == X.shape
     table = ResidualDetector(
         NCAEReconstructor(filters=(4,), epochs=1, random_state=0), false_alarm_rate=0.2
@@ -213,7 +219,8 @@ def test_tuned_thresholds(response_method, detector, labelled_images, tmp_path):
     actual = exported(tuned, tmp_path)
     np.testing.assert_array_equal(actual.predict(X), tuned.predict(X))
     decision = tuned.decision_function(X)
-    np.testing.assert_allclose(actual.decision_function(X), decision, rtol=1e-5, atol=1e-6)
+    reach = reach_of(detector, decision)
+    np.testing.assert_allclose(actual.decision_function(X), decision, atol=reach)
     assert not hasattr(actual, "false_alarm_rate_")
 
 
@@ -303,6 +310,18 @@ def converted(model, images, folder):
     return run(graph, folder, {"image": images})
 
 
+@pytest.mark.parametrize(("sides", "factor"), [((6, 8), 2), ((7, 10), 3)])
+def test_detail_upsampling(sides, factor, tmp_path):
+    images = np.random.default_rng(0).normal(size=(2, *sides, 3)).astype(np.float32)
+    inputs = keras.Input((*sides, 3))
+    blocks = layers.AveragePooling2D(factor, padding="same")(inputs)
+    outputs = layers.Conv2D(5, 1)(blocks)
+    model = keras.Model(inputs, DetailUpsampling2D(factor)([outputs, blocks, inputs]))
+    expected = model.predict_on_batch(images)
+    assert expected.shape == (2, *sides, 5)
+    np.testing.assert_allclose(converted(model, images, tmp_path), expected, rtol=1e-5, atol=1e-6)
+
+
 def with_random_weights(model, seed=0):
     rng = np.random.default_rng(seed)
     model.set_weights([rng.uniform(0.1, 0.9, w.shape) for w in model.get_weights()])
@@ -353,7 +372,8 @@ def test_a_layer_used_twice(tmp_path):
 
 
 def test_every_layer_of_the_table_is_tested():
-    assert {type(layer) for layer in LAYERS} | {layers.Add, layers.Concatenate} == set(CONVERTERS)
+    of_several_inputs = {layers.Add, layers.Concatenate, DetailUpsampling2D}
+    assert {type(layer) for layer in LAYERS} | of_several_inputs == set(CONVERTERS)
 
 
 @settings(max_examples=25, deadline=None)
@@ -429,7 +449,7 @@ def test_the_file_is_valid_and_says_what_it_is(detector, model_file, good_images
     assert metadata == {
         "sklearn_ncae_version": sklearn_ncae.__version__,
         "detector": "NCAEDetector",
-        "statistic": ["defect_peak"],
+        "statistic": ["defect_peak", "texture"],
         "offset": detector.offset_,
         "labels": {"1": "good", "-1": "defective"},
         "image_shape": [16, 16, 1],
@@ -667,5 +687,5 @@ def test_runs_without_tensorflow_keras_sklearn_and_scipy(
         ],
         check=True,
     )
-    scores = np.load(tmp_path / "scores.npy")
-    np.testing.assert_allclose(scores, detector.score_samples(good_images), rtol=1e-5)
+    scores, expected = np.load(tmp_path / "scores.npy"), detector.score_samples(good_images)
+    np.testing.assert_allclose(scores, expected, atol=reach_of(detector, expected))

@@ -1,0 +1,396 @@
+"""Texture: how rough an image is at each place, and how far that is from good images.
+
+The network sees some tens of pixels around each pixel, and not where in the image it is. Texture
+is described place by place over the whole image, in numbers few enough for their usual
+combinations to be learned from some tens of images: where a good part is rough, how rough parts
+come together, how noisy cameras are.
+"""
+
+from collections.abc import Sequence
+from numbers import Real
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, OutlierMixin, _fit_context
+from sklearn.utils import Tags
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import check_is_fitted
+
+from sklearn_ncae._image_arrays import block_means
+from sklearn_ncae._pixel_scale import PixelScale
+from sklearn_ncae.images import check_image_stack
+
+# Images are shrunk to about this many pixels along their shorter side, by means of blocks.
+_SIDE = 128
+# Distances of the neighbours that a pixel is compared with, each after some more smoothing, and
+# into how many cells the image is divided along each side.
+_DISTANCES_AND_CELLS = ((1, 16), (2, 16), (4, 8))
+# A pixel is compared with the mean of two opposite neighbours, in four directions.
+_DIRECTIONS = ((0, 1), (1, 0), (1, 1), (1, -1))
+# Weights of the smoothing along each axis, whose deviation is one pixel.
+_BINOMIAL = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)
+# Added before the logarithm, in standard deviations of the image: less is not seen.
+_FAINTEST = 0.01
+# Deviations of a description are not taken to be smaller than this.
+_LEAST_DEVIATION = 0.2
+_MAX_COMPONENTS = 64
+_N_FOLDS = 5
+_MAX_TEXTURES = 1000
+# Images that are described at a time.
+_CHUNK = 64
+
+Floats = NDArray[np.float64]
+
+
+class TextureDetector(OutlierMixin, BaseEstimator):
+    """Outlier detector that looks for texture that good images do not have at the same place.
+
+    It learns in a second or two from some tens of images, has no network, and needs neither
+    TensorFlow nor Keras. It is one of the two things that
+    :class:`~sklearn_ncae.NCAEDetector` looks at, and does not show where a defect is.
+
+    Parameters
+    ----------
+    contamination : "auto" or float in (0, 0.5], default="auto"
+        How the offset is found. A number is the fraction of training images that are called
+        defects; of new good images it will be more. With ``"auto"`` each training image is scored
+        by a model of others, in cross-validation, and `false_alarm_rate` of them are called
+        defects: so should new good images be, if they come from the same parts.
+    false_alarm_rate : float in (0, 1), default=0.05
+        The rate with ``contamination="auto"``.
+    image_shape : tuple of int, default=None
+        Height, width and, optionally, channels of the images where X has flat rows.
+
+    Attributes
+    ----------
+    texture_ : TextureModel
+        What has been learned from the images.
+    offset_ : float
+        ``decision_function = score_samples - offset_``.
+    image_shape_ : tuple of (int, int, int)
+        Height, width and channels of the training images.
+    n_features_in_ : int
+        Number of values of an image.
+    feature_names_in_ : ndarray of str
+        Names of the columns, where X was a DataFrame.
+
+    See Also
+    --------
+    sklearn_ncae.NCAEDetector : Looks at texture and, with a network, for defects.
+
+    Examples
+    --------
+    >>> from sklearn_ncae.datasets import make_castings
+    >>> from sklearn_ncae.texture import TextureDetector
+    >>> castings = make_castings(n_good=60, n_defect=20, image_size=(64, 64), random_state=0)
+    >>> good = castings.images[castings.target == 1]
+    >>> detector = TextureDetector().fit(good[:40])
+    >>> detector.predict(good[40:]).shape
+    (20,)
+    """
+
+    _parameter_constraints: ClassVar[dict[str, Any]] = {
+        "contamination": [StrOptions({"auto"}), Interval(Real, 0, 0.5, closed="right")],
+        "false_alarm_rate": [Interval(Real, 0, 1, closed="neither")],
+        "image_shape": ["array-like", None],
+    }
+
+    def __init__(
+        self,
+        *,
+        contamination: str | float = "auto",
+        false_alarm_rate: float = 0.05,
+        image_shape: Sequence[int] | None = None,
+    ) -> None:
+        self.contamination = contamination
+        self.false_alarm_rate = false_alarm_rate
+        self.image_shape = image_shape
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X: ArrayLike, y: Any = None) -> Self:
+        """Learn the textures of good parts.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, h, w), (n, h, w, c) or (n, n_features)
+            Images of good parts, of any real dtype. Of more than 1000, as many are used, at even
+            distances.
+        y : None
+            Ignored: all images are taken for good ones.
+
+        Returns
+        -------
+        self : TextureDetector
+
+        Raises
+        ------
+        TypeError, ValueError
+            If X is not a stack of finite images of one size.
+        """
+        images, _ = check_image_stack(self, X, image_shape=self.image_shape, reset=True)
+        self._scale = PixelScale.of(images, per_image=True)
+        descriptions = learned_textures(images, np.arange(len(images)), self._scale)
+        self.texture_ = TextureModel.of(descriptions)
+        if self.contamination == "auto":
+            excess = held_out_excess(descriptions)
+            self.offset_ = float(np.quantile(-excess, self.false_alarm_rate))
+        else:
+            excess = self.texture_.excess(descriptions)
+            self.offset_ = float(np.percentile(-excess, 100.0 * float(self.contamination)))
+        return self
+
+    def score_samples(self, X: ArrayLike) -> Floats:
+        """Return minus the excess of each image's texture.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, h, w), (n, h, w, c) or (n, n_features)
+            Images of the size of the training images.
+
+        Returns
+        -------
+        scores : ndarray of shape (n,), float64
+            At most 0; the lower, the more abnormal. Each depends on its own image alone.
+
+        Raises
+        ------
+        NotFittedError
+            If the detector is not fitted.
+        TypeError, ValueError
+            If X is not a stack of finite images as in `fit`.
+        """
+        check_is_fitted(self)
+        images, _ = check_image_stack(self, X, image_shape=self.image_shape, reset=False)
+        descriptions = _describe_in_chunks(images, np.arange(len(images)), self._scale)
+        return -self.texture_.excess(descriptions)
+
+    def decision_function(self, X: ArrayLike) -> Floats:
+        """Return ``score_samples(X) - offset_``: negative for defects.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, h, w), (n, h, w, c) or (n, n_features)
+            Images of the size of the training images.
+
+        Returns
+        -------
+        decision : ndarray of shape (n,), float64
+        """
+        return self.score_samples(X) - self.offset_
+
+    def predict(self, X: ArrayLike) -> NDArray[np.int64]:
+        """Decide which images are good.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, h, w), (n, h, w, c) or (n, n_features)
+            Images of the size of the training images.
+
+        Returns
+        -------
+        labels : ndarray of shape (n,), int
+            +1 for good, -1 for defective.
+        """
+        return np.where(self.decision_function(X) < 0, -1, 1)
+
+    def __sklearn_tags__(self) -> Tags:
+        """Declare that stacks of images are accepted beside tables."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.three_d_array = True
+        return tags
+
+
+class TextureModel:
+    """What the textures of good images have in common: their mean and their usual combinations.
+
+    A description is compared with what the usual combinations can make of it, as an autoencoder's
+    input with its output. What is rougher than that counts, in the deviations of good images;
+    what is smoother does not.
+
+    Parameters
+    ----------
+    mean, deviation : ndarray of shape (n_values,), float64
+        Of the descriptions of good images.
+    components : ndarray of shape (n_components, n_values), float64
+        Their principal components, in units of the deviations.
+    """
+
+    def __init__(self, mean: Floats, deviation: Floats, components: Floats) -> None:
+        self.mean = mean
+        self.deviation = deviation
+        self.components = components
+
+    @classmethod
+    def of(cls, descriptions: Floats) -> Self:
+        """Learn from descriptions of good images, of shape (n, n_values)."""
+        mean = descriptions.mean(axis=0)
+        deviation = np.sqrt(descriptions.var(axis=0) + _LEAST_DEVIATION**2)
+        n_components = max(1, min(_MAX_COMPONENTS, len(descriptions) // 2))
+        _, _, axes = np.linalg.svd((descriptions - mean) / deviation, full_matrices=False)
+        # In single precision, for half the size of the model.
+        components = axes[:n_components].astype(np.float32)
+        return cls(mean, deviation, components.astype(np.float64))
+
+    def excess(self, descriptions: Floats) -> NDArray[np.float64]:
+        """How much rougher images are than good ones.
+
+        Parameters
+        ----------
+        descriptions : ndarray of shape (n, n_values), float64
+
+        Returns
+        -------
+        excess : ndarray of shape (n,), float64
+            At least 0. The fourth root of the mean fourth power over the description: neither a
+            single value decides, nor all of them alike.
+        """
+        excess = np.empty(len(descriptions))
+        for i, description in enumerate(descriptions):
+            # Sums that do not depend on the other images, nor on the number of threads.
+            standardised = (description - self.mean) / self.deviation
+            code = np.einsum("cv,v->c", self.components, standardised)
+            usual = np.einsum("cv,c->v", self.components, code)
+            rougher = np.maximum(standardised - usual, 0)
+            excess[i] = np.mean(np.square(np.square(rougher))) ** 0.25
+        return excess
+
+
+def held_out_excess(descriptions: Floats) -> NDArray[np.float64]:
+    """Excess of each description over what is learned from others, by cross-validation.
+
+    Parameters
+    ----------
+    descriptions : ndarray of shape (n, n_values), float64
+        Of good images; a single one is compared with itself.
+
+    Returns
+    -------
+    excess : ndarray of shape (n,), float64
+    """
+    n = len(descriptions)
+    if n == 1:
+        return TextureModel.of(descriptions).excess(descriptions)
+    excess = np.empty(n)
+    fold = np.arange(n) % _N_FOLDS
+    for held_out in (fold == i for i in range(min(n, _N_FOLDS))):
+        excess[held_out] = TextureModel.of(descriptions[~held_out]).excess(descriptions[held_out])
+    return excess
+
+
+def describe_texture(images: NDArray[Any], spans: Any) -> NDArray[np.float64]:
+    """Describe the texture of images place by place.
+
+    Each pixel of the image, shrunk to about 128 pixels, is compared with the mean of two opposite
+    neighbours, in four directions and at distances of 1, 2 and 4 pixels, after smoothing that
+    grows with the distance. Of each comparison the largest absolute value in each cell of a grid
+    is taken, and of that the logarithm.
+
+    Parameters
+    ----------
+    images : ndarray of shape (n, h, w, c)
+        Of any real dtype.
+    spans : ndarray of shape (n, 1, 1, 1)
+        What is one in the contrast of each image, such as its standard deviation.
+
+    Returns
+    -------
+    descriptions : ndarray of shape (n, n_values), float64
+        Each depends on its own image alone.
+    """
+    size = block_size(images.shape[1:3])
+    dtype = np.result_type(images.dtype, np.float32)
+    largest = []
+    for image in images:
+        levels = np.moveaxis(image, 2, 0).astype(dtype, order="C")
+        for axis in (1, 2):
+            levels = block_means(levels, size, axis)
+        cells = []
+        for distance, n_cells in _DISTANCES_AND_CELLS:
+            levels = _smooth(_smooth(levels, distance, 1), distance, 2)
+            cells += [_largest_of_cells(part, n_cells) for part in _compare(levels, distance)]
+        largest.append(np.concatenate(cells))
+    contrasts = np.array(largest, np.float64) / np.reshape(spans, (-1, 1))
+    return np.log(contrasts + _FAINTEST)
+
+
+def learned_textures(images: NDArray[Any], rows: NDArray[np.intp], scale: PixelScale) -> Floats:
+    """Describe the images that a `TextureModel` is to learn from; see `learned_rows`."""
+    return _describe_in_chunks(images, learned_rows(rows), scale)
+
+
+def learned_rows(rows: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Take at most 1000 rows: more would take memory, and teach little more."""
+    n = min(len(rows), _MAX_TEXTURES)
+    return rows[np.linspace(0, len(rows) - 1, n).astype(np.intp)]
+
+
+def _describe_in_chunks(images: NDArray[Any], rows: NDArray[np.intp], scale: PixelScale) -> Floats:
+    chunks = (images[rows[start : start + _CHUNK]] for start in range(0, len(rows), _CHUNK))
+    return np.concatenate([describe_texture(part, scale.to_network(part)[2]) for part in chunks])
+
+
+def description_size(image_shape: tuple[int, ...]) -> int:
+    """Return the number of values that describe an image of a height, width and channels."""
+    size = block_size(image_shape[:2])
+    sides = tuple(-(-side // size) for side in image_shape[:2])
+    n_cells = 0
+    for _, n in _DISTANCES_AND_CELLS:
+        height, width = cell_shape(sides, n)
+        n_cells += -(-sides[0] // height) * -(-sides[1] // width)
+    return n_cells * len(_DIRECTIONS) * image_shape[2]
+
+
+def block_size(shape: tuple[int, ...]) -> int:
+    """Return the side of the blocks whose means are taken of images of a height and width."""
+    return max(1, round(min(shape) / _SIDE))
+
+
+def cell_shape(shape: tuple[int, ...], n_cells: int) -> tuple[int, int]:
+    """Return the height and width of the cells of a grid, of which the last may be partial."""
+    return -(-shape[0] // n_cells), -(-shape[1] // n_cells)
+
+
+def _largest_of_cells(levels: NDArray[Any], n_cells: int) -> NDArray[Any]:
+    # One axis after the other is several times faster than both at once.
+    for axis, side in zip((1, 2), cell_shape(levels.shape[1:], n_cells), strict=True):
+        levels = np.maximum.reduceat(levels, np.arange(0, levels.shape[axis], side), axis=axis)
+    return levels.ravel()
+
+
+def _smooth(levels: NDArray[Any], distance: int, axis: int) -> NDArray[Any]:
+    side = levels.shape[axis]
+    margin = [(0, 0)] * 3
+    margin[axis] = (2 * distance, 2 * distance)
+    padded = np.pad(levels, margin, mode="edge")
+
+    def shifted(steps: int) -> NDArray[Any]:
+        start = (2 + steps) * distance
+        return padded[:, start : start + side] if axis == 1 else padded[..., start : start + side]
+
+    outer, inner, centre = (levels.dtype.type(weight) for weight in _BINOMIAL[:3])
+    smooth: NDArray[Any] = shifted(-2) + shifted(2)
+    smooth *= outer
+    smooth += inner * (shifted(-1) + shifted(1))
+    smooth += centre * levels
+    return smooth
+
+
+def _compare(levels: NDArray[Any], distance: int) -> list[NDArray[Any]]:
+    _, h, w = levels.shape
+    padded = np.pad(levels, [(0, 0), (distance, distance), (distance, distance)], mode="edge")
+
+    def shifted(down: int, right: int) -> NDArray[Any]:
+        top, left = (1 + down) * distance, (1 + right) * distance
+        return padded[:, top : top + h, left : left + w]
+
+    twice = levels + levels
+    differences = []
+    for down, right in _DIRECTIONS:
+        difference = shifted(down, right) + shifted(-down, -right)
+        difference -= twice
+        differences.append(np.abs(difference, out=difference))
+    return differences
+
+
+__all__ = ["TextureDetector", "TextureModel", "describe_texture"]

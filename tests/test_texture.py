@@ -1,0 +1,172 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.ndimage import convolve1d
+from sklearn.base import clone
+from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import StratifiedKFold, cross_val_score
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from sklearn_ncae.datasets import make_castings
+from sklearn_ncae.texture import (
+    TextureDetector,
+    TextureModel,
+    describe_texture,
+    description_size,
+    held_out_excess,
+)
+
+WEIGHTS = np.array([1, 4, 6, 4, 1]) / 16
+
+
+@pytest.fixture(scope="module")
+def castings():
+    return make_castings(n_good=100, n_defect=40, image_size=(64, 64), random_state=0)
+
+
+def described_plainly(image, span):
+    """The description written down step by step in float64, one channel after another."""
+    values = {}
+    h, w, n_channels = image.shape
+    size = max(1, round(min(h, w) / 128))
+    for channel in range(n_channels):
+        level = np.array(
+            [
+                [image[i : i + size, j : j + size, channel].mean() for j in range(0, w, size)]
+                for i in range(0, h, size)
+            ]
+        )
+        for distance, n_cells in [(1, 16), (2, 16), (4, 8)]:
+            spread = np.zeros(4 * distance + 1)
+            spread[::distance] = WEIGHTS
+            for axis in (0, 1):
+                level = convolve1d(level, spread, axis=axis, mode="nearest")
+            wide = np.pad(level, distance, mode="edge")
+            rows, columns = np.indices(level.shape)
+            for down, right in [(0, 1), (1, 0), (1, 1), (1, -1)]:
+                above, below = (
+                    wide[rows + (1 + s * down) * distance, columns + (1 + s * right) * distance]
+                    for s in (-1, 1)
+                )
+                difference = np.abs(above + below - 2 * level)
+                height, width = (-(-side // n_cells) for side in level.shape)
+                for i in range(0, level.shape[0], height):
+                    for j in range(0, level.shape[1], width):
+                        cell = difference[i : i + height, j : j + width]
+                        key = (distance, down, right)
+                        values.setdefault(key, {}).setdefault(channel, []).append(cell.max())
+    largest = np.concatenate([np.concatenate([*of.values()]) for of in values.values()])
+    return np.log(largest / span + 0.01)
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    shape=st.tuples(st.integers(1, 40), st.integers(1, 40), st.sampled_from([1, 3])),
+    dtype=st.sampled_from(["uint8", "uint16", "float32", "float64"]),
+    seed=st.integers(0, 1000),
+)
+def test_description_against_the_plain_one(shape, dtype, seed):
+    images = np.random.default_rng(seed).integers(0, 256, (2, *shape)).astype(dtype)
+    spans = np.float64([[[[20.0]]], [[[60.0]]]])
+    descriptions = describe_texture(images, spans)
+    assert descriptions.shape == (2, description_size(shape))
+    assert descriptions.dtype == np.float64
+    for image, span, description in zip(images, spans, descriptions, strict=True):
+        expected = described_plainly(image.astype(float), span.item())
+        np.testing.assert_allclose(description, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(200, 260, 1), (421, 399, 1)])
+def test_large_images_are_described_by_the_means_of_blocks(shape):
+    image = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    (description,) = describe_texture(image[np.newaxis], np.float64([[[[40.0]]]]))
+    assert len(description) == description_size(shape)
+    np.testing.assert_allclose(description, described_plainly(image.astype(float), 40), atol=1e-4)
+
+
+def test_excess_is_what_the_usual_combinations_leave_over():
+    rng = np.random.default_rng(0)
+    usual = rng.normal(size=(3, 300))
+    good = rng.normal(size=(30, 3)) @ usual
+    model = TextureModel.of(good)
+    new = rng.normal(size=(5, 3)) @ usual
+    rougher, smoother = new.copy(), new.copy()
+    rougher[:, 7] += 10
+    smoother[:, 7] -= 10
+    assert (model.excess(new) < 0.05).all()
+    assert (model.excess(rougher) > 10 * model.excess(new)).all()
+    assert (model.excess(rougher) > 2 * model.excess(smoother)).all()
+    assert model.components.shape == (15, 300)
+    standardised = (rougher - model.mean) / model.deviation
+    left = standardised - standardised @ model.components.T @ model.components
+    expected = np.mean(np.maximum(left, 0) ** 4, axis=1) ** 0.25
+    np.testing.assert_allclose(model.excess(rougher), expected)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 7, 60])
+def test_held_out_excess_is_that_of_other_images(n):
+    descriptions = np.random.default_rng(0).normal(size=(n, 30))
+    excess = held_out_excess(descriptions)
+    assert np.isfinite(excess).all() and (excess >= 0).all()
+    if n >= 7:
+        others = np.arange(n) % 5 != 2
+        expected = TextureModel.of(descriptions[others]).excess(descriptions[2:3])
+        np.testing.assert_array_equal(excess[2:3], expected)
+
+
+def test_finds_defects_of_castings(castings):
+    X, y = castings.images, castings.target
+    good = X[y == 1]
+    test = np.concatenate([good[60:], X[y == -1]])
+    labels = np.repeat([1, -1], [40, 40])
+    detector = TextureDetector().fit(good[:60])
+    assert roc_auc_score(labels, detector.decision_function(test)) > 0.9
+    assert np.mean(detector.predict(good[60:]) == -1) < 0.2
+    assert np.mean(detector.predict(X[y == -1]) == -1) > 0.7
+
+
+def test_scores_depend_on_the_image_alone_and_not_on_its_exposure(castings):
+    X = castings.images
+    detector = TextureDetector().fit(X[:50])
+    scores = detector.score_samples(X)
+    for rows in ([3], [3, 9], np.arange(7, 30)):
+        np.testing.assert_array_equal(detector.score_samples(X[rows]), scores[rows])
+    # Contrast 1.2 times as large, but for the share of the range that is added to it.
+    np.testing.assert_allclose(detector.score_samples(X * 1.2 + 9.0), scores, rtol=0.1)
+    flat = clone(detector).set_params(image_shape=(64, 64)).fit(X[:50].reshape(50, -1))
+    np.testing.assert_array_equal(flat.score_samples(X.reshape(len(X), -1)), scores)
+
+
+def test_of_many_images_a_thousand_are_learned():
+    X = np.random.default_rng(0).integers(0, 256, (1200, 8, 8), dtype=np.uint8)
+    detector = TextureDetector().fit(X)
+    assert detector.texture_.components.shape == (64, description_size((8, 8, 1)))
+    rows = np.linspace(0, 1199, 1000).astype(int)
+    np.testing.assert_array_equal(
+        detector.texture_.mean, TextureDetector().fit(X[rows]).texture_.mean
+    )
+
+
+def test_in_cross_validation(castings):
+    scores = cross_val_score(
+        TextureDetector(), castings.images, castings.target, scoring="roc_auc", cv=StratifiedKFold()
+    )
+    assert scores.mean() > 0.6  # though it has learned defects too
+
+
+def test_needs_no_network():
+    script = (
+        "import sys, numpy as np; from sklearn_ncae.texture import TextureDetector; "
+        "TextureDetector().fit(np.zeros((9, 8, 8))); "
+        "assert not {'tensorflow', 'keras'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+@parametrize_with_checks([TextureDetector()])
+def test_scikit_learn_checks(estimator, check):
+    check(estimator)
