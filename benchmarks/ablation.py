@@ -28,6 +28,7 @@ from sklearn.model_selection import train_test_split
 import sklearn_ncae
 from sklearn_ncae import NCAEDetector, ResidualStatistics, defects, network
 from sklearn_ncae.residuals import DEFECT_MAP_STATISTICS
+from sklearn_ncae.texture import TextureDetector
 
 ROOT = Path(__file__).parent
 MAX_TEST = 250  # images of a class
@@ -50,11 +51,20 @@ python benchmarks/ablation.py --size 300
 python benchmarks/ablation.py --report
 ```
 """
-ONE_SIZE = """
-## Images of {size} x {size} pixels, one change at a time
+STATISTICS = """
+## Images of {size} x {size} pixels: the score, and statistics on their own
+
+Of the detector with all defaults. The score joins `defect_peak` and `texture`.
 """
-OTHER_STATISTICS = """
-## Other statistics of the networks with all defaults, {size} x {size} pixels
+OF_NETWORK = """
+## The network, one change at a time, {size} x {size} pixels
+
+`defect_peak` alone.
+"""
+OF_TEXTURE = """
+## The texture, one change at a time, {size} x {size} pixels
+
+`TextureDetector`, which has no seed.
 """
 
 
@@ -82,6 +92,21 @@ VARIANTS = {
         {"filters": (16, 32)}, {"network.RepairLoss": PLAIN_LOSS}
     ),
     "half the steps": Variant({}, {"reconstructor._REPAIR_STEPS": 300}),
+    "no means of 2 x 2": Variant({}, {"reconstructor._LARGE_SIDE": np.inf}),
+}
+# What is changed of the texture: constants of its module.
+TEXTURE_VARIANTS: dict[str, dict[str, Any]] = {
+    "all defaults": {},
+    "horizontal and vertical neighbours": {"_DIRECTIONS": ((0, 1), (1, 0))},
+    "neighbours at a distance of 1 alone": {"_DISTANCES_AND_CELLS": ((1, 16),)},
+    "neighbours at a distance of 4 alone": {"_DISTANCES_AND_CELLS": ((4, 8),)},
+    "8 x 8 cells everywhere": {"_DISTANCES_AND_CELLS": ((1, 8), (2, 8), (4, 8))},
+    "4 x 4 cells everywhere": {"_DISTANCES_AND_CELLS": ((1, 4), (2, 4), (4, 4))},
+    "at most 20 components": {"_MAX_COMPONENTS": 20},
+    "1 component": {"_MAX_COMPONENTS": 1},
+    "0.1 deviations are the faintest seen": {"_FAINTEST": 0.1},
+    "not shrunk": {"_SIDE": 10_000},
+    "40 images to learn from": {"_MAX_TEXTURES": 40},
 }
 
 
@@ -118,8 +143,13 @@ def evaluate(name: str, size: int, max_train: int, variant: str, seed: int) -> d
         for constant, value in changed.constants.items():
             stack.enter_context(patch(f"sklearn_ncae.{constant}", value))
         detector = NCAEDetector(random_state=seed, **changed.parameters).fit(data.images[train])
+    values = {
+        "score": -detector.score_samples(data.images[test]),
+        "texture": detector._describe(data.images[test, ..., np.newaxis], ["texture"])[:, 0],
+    }
     maps = detector.defect_map(data.images[test])
-    values = {key: statistic.compute(maps) for key, statistic in DEFECT_MAP_STATISTICS.items()}
+    for key, statistic in DEFECT_MAP_STATISTICS.items():
+        values[key] = statistic.compute(maps)
     residuals = detector.residual(data.images[test])
     for key in OF_RESIDUAL:
         values[key] = ResidualStatistics(key).transform(residuals)[:, 0]
@@ -127,12 +157,25 @@ def evaluate(name: str, size: int, max_train: int, variant: str, seed: int) -> d
     return {key: float(roc_auc_score(is_defect, value)) for key, value in values.items()}
 
 
+def evaluate_texture(name: str, size: int, max_train: int, variant: str) -> dict[str, float]:
+    """Return the ROC AUC of the texture alone."""
+    data = load(name, size)
+    train, test = development_rows(name, data, max_train)
+    with patch.multiple("sklearn_ncae.texture", **TEXTURE_VARIANTS[variant]):
+        scores = TextureDetector().fit(data.images[train]).score_samples(data.images[test])
+    return {"texture": float(roc_auc_score(data.target[test] == 1, scores))}
+
+
 def write_page(records: list[dict[str, Any]], path: Path) -> None:
-    """Write the tables of each size: each variant's defect_peak, and the other statistics."""
+    """Write the tables of each size."""
 
     def mean(dataset: str, variant: str, statistic: str, size: int) -> str:
         key = {"dataset": dataset, "variant": variant, "size": size}
-        chosen = [record[statistic] for record in records if key.items() <= record.items()]
+        chosen = [
+            record[statistic]
+            for record in records
+            if key.items() <= record.items() and statistic in record
+        ]
         if not chosen:
             return "-"
         spread = f" ± {np.std(chosen, ddof=1):.3f}" if len(chosen) > 1 else ""
@@ -141,20 +184,32 @@ def write_page(records: list[dict[str, Any]], path: Path) -> None:
     def tables(size: int) -> list[str]:
         head = ["", *DATASETS.values()]
         measured = {record["variant"] for record in records if record["size"] == size}
-        names = [variant for variant in VARIANTS if variant in measured]
-        changes = [[v, *(mean(d, v, "defect_peak", size) for d in DATASETS)] for v in names]
         statistics = [
-            [f"`{key}`", *(mean(d, "the default", key, size) for d in DATASETS)]
-            for key in [*DEFECT_MAP_STATISTICS, *OF_RESIDUAL]
+            [label, *(mean(d, "the default", key, size) for d in DATASETS)]
+            for key, label in {
+                "score": "the score",
+                "texture": "`texture`",
+                **{key: f"`{key}`" for key in (*DEFECT_MAP_STATISTICS, *OF_RESIDUAL)},
+            }.items()
         ]
+        changes, of_texture = (
+            [
+                [variant, *(mean(d, variant, statistic, size) for d in DATASETS)]
+                for variant in variants
+                if variant in measured
+            ]
+            for variants, statistic in ((VARIANTS, "defect_peak"), (TEXTURE_VARIANTS, "texture"))
+        )
         return [
-            ONE_SIZE.format(size=size),
-            *table(head, changes),
-            OTHER_STATISTICS.format(size=size),
+            STATISTICS.format(size=size),
             *table(head, statistics),
+            OF_NETWORK.format(size=size),
+            *table(head, changes),
+            OF_TEXTURE.format(size=size),
+            *table(head, of_texture),
         ]
 
-    n_seeds = len({record["seed"] for record in records})
+    n_seeds = len({record["seed"] for record in records if "seed" in record})
     introduction = INTRODUCTION.format(
         seeds="one seed" if n_seeds == 1 else f"mean and deviation of {n_seeds} seeds or fewer",
         version=sklearn_ncae.__version__,
@@ -172,7 +227,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--datasets", nargs="+", choices=DATASETS, default=list(DATASETS))
-    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
+    parser.add_argument("--variants", nargs="*", choices=VARIANTS, default=list(VARIANTS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--size", type=int, default=128, help="side of the images")
     parser.add_argument("--max-train", type=int, default=300, help="most good images to train on")
@@ -189,6 +244,18 @@ def main() -> None:
         write_page(records, options.output)
         return
     path.parent.mkdir(parents=True, exist_ok=True)
+
+    def keep(key: dict[str, Any], values: dict[str, float]) -> None:
+        records.append(key | values)
+        with path.open("a") as file:
+            file.write(json.dumps(key | values) + "\n")
+        print(", ".join(map(str, key.values())), values, flush=True)
+
+    for dataset in options.datasets:
+        for variant in TEXTURE_VARIANTS:
+            key = {"dataset": dataset, "variant": variant, "size": options.size}
+            if not any(key.items() <= record.items() for record in records):
+                keep(key, evaluate_texture(dataset, options.size, options.max_train, variant))
     # Seed by seed: a table that is stopped early has a row for everything.
     for seed in options.seeds:
         for variant in options.variants:
@@ -196,11 +263,7 @@ def main() -> None:
                 key = {"dataset": dataset, "variant": variant, "seed": seed, "size": options.size}
                 if any(key.items() <= record.items() for record in records):
                     continue
-                record = key | evaluate(dataset, options.size, options.max_train, variant, seed)
-                records.append(record)
-                with path.open("a") as file:
-                    file.write(json.dumps(record) + "\n")
-                print(f"{DATASETS[dataset]}, {variant}, seed {seed}: {record['defect_peak']:.3f}")
+                keep(key, evaluate(dataset, options.size, options.max_train, variant, seed))
 
 
 if __name__ == "__main__":

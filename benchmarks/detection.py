@@ -44,6 +44,7 @@ from sklearn_ncae.metrics import (
     detection_scores_from_predictions,
     pixel_roc_auc_score,
 )
+from sklearn_ncae.texture import TextureDetector
 
 ROOT = Path(__file__).parent
 FALSE_ALARM_RATE = 0.05
@@ -58,6 +59,7 @@ DATASETS = {
 }
 DETECTORS = {
     "ncae": "NCAE",
+    "texture": "texture alone",
     "article": "NCAE, article's recipe",
     "conv_ae": "plain conv AE",
     "pyod": "PyOD AutoEncoder",
@@ -189,6 +191,8 @@ def make_detector(name: str, epochs: int, repair_epochs: int | str, seed: int) -
             return NCAEDetector(epochs=repair_epochs, false_alarm_rate=rate, random_state=seed)
         case "article":
             return article
+        case "texture":
+            return TextureDetector(false_alarm_rate=rate)
         case "conv_ae":
             return article.set_params(convolution="standard")
         case "pyod":
