@@ -1,7 +1,7 @@
 """The Keras network of the NCAE, and the batches it is trained and scored on."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import Any, Literal
 
 import keras
@@ -19,6 +19,8 @@ _SMALLEST_DRAWING = 8
 _EXPOSURE = 0.35
 # Of the running means of batch normalization: they follow within some tens of steps.
 _MOMENTUM = 0.95
+# An image of so many values shows whether it is summed in another order.
+_TELLING_VALUES = 1000
 # Share of the channels that a step of the training does without, before each level outwards.
 _DROPOUT = 0.2
 
@@ -346,6 +348,7 @@ def compile_forward(model: keras.Model) -> Callable[[NDArray[np.float32]], NDArr
     Parameters
     ----------
     model : keras.Model
+        As from `build_network`.
 
     Returns
     -------
@@ -353,21 +356,67 @@ def compile_forward(model: keras.Model) -> Callable[[NDArray[np.float32]], NDArr
         From a batch of any number of images to the outputs of the model. TensorFlow traces it
         once, whatever the sizes of the batches.
     """
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        signature = tf.TensorSpec((None, *model.input_shape[1:]), tf.float32)
-        run = tf.function(partial(model, training=False), input_signature=[signature])
-    else:
-        run = model.predict_on_batch
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        return _compile_with_tensorflow(model)
 
     def forward(batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        # The convolutions of a batch of one are summed in another order. JAX compiles for each
-        # size anew: for few sizes, a batch is filled up to a power of two.
+        # One image may be summed in another order than several. JAX compiles for each size anew:
+        # for few sizes, a batch is filled up to a power of two.
         n = len(batch)
-        size = max(2, 1 << (n - 1).bit_length() if keras.backend.backend() == "jax" else n)
-        if size > n:
-            batch = np.concatenate([batch, np.zeros((size - n, *batch.shape[1:]), np.float32)])
-        return np.asarray(run(batch))[:n]
+        size = max(2, 1 << (n - 1).bit_length() if backend == "jax" else n)
+        return np.asarray(model.predict_on_batch(_fill_up(batch, size)))[:n]
 
     return forward
+
+
+def _compile_with_tensorflow(
+    model: keras.Model,
+) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
+    """Compile the forward pass; a single image is computed together with an empty one.
+
+    On its own it is summed in another order: on some processors in every convolution, on those
+    with AVX-512 only in the first one, if it has one channel. Whether the other layers can do
+    without the empty image is tried out with the first single image.
+    """
+    import tensorflow as tf
+
+    names = ("encoder_0", "encoder_0_relu")
+    middle = [layer.output for layer in model.layers if layer.name in names][-1]
+    first, others = keras.Model(model.input, middle), keras.Model(middle, model.output)
+    image_shape = model.input_shape[1:]
+
+    def call(batch: Any, n: Any) -> Any:
+        return others(first(batch, training=False)[:n], training=False)
+
+    # One function for both cases, as tracing takes longer than running it.
+    run = tf.function(
+        call,
+        input_signature=[
+            tf.TensorSpec((None, *image_shape), tf.float32),
+            tf.TensorSpec((), tf.int32),
+        ],
+    )
+
+    @cache
+    def n_needed() -> int:
+        if np.prod(image_shape) < _TELLING_VALUES:
+            return 2
+        noise = np.random.RandomState(0).normal(size=(2, *image_shape)).astype(np.float32)
+        return 1 if np.array_equal(run(noise, 1), run(noise, 2)[:1]) else 2
+
+    def forward(batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        n = len(batch)
+        if n > 1:
+            return np.asarray(run(batch, n))
+        return np.asarray(run(_fill_up(batch, 2), n_needed()))[:n]
+
+    return forward
+
+
+def _fill_up(batch: NDArray[np.float32], size: int) -> NDArray[np.float32]:
+    """Append empty images to a batch."""
+    if len(batch) == size:
+        return batch
+    empty = np.zeros((size - len(batch), *batch.shape[1:]), np.float32)
+    return np.concatenate([batch, empty])
