@@ -19,7 +19,7 @@ from sklearn_ncae._onnx_statistics import (
     add_texture,
 )
 from sklearn_ncae._out_of_fold import response_names
-from sklearn_ncae.detector import _ResidualDetectorBase, is_two_sided
+from sklearn_ncae.detector import _ResidualDetectorBase, _is_two_sided
 from sklearn_ncae.model_selection import TunedThresholdDetector
 from sklearn_ncae.reconstructor import NCAEReconstructor
 
@@ -175,7 +175,7 @@ def _add_decision(graph: Graph, detector: Any, values: list[str], offset: float)
     parts = zip(detector._names, values, detector._center, detector._scale, strict=True)
     for name, value, center, scale in parts:
         deviation = add("Sub", value, np.float64(center))
-        if is_two_sided(name):
+        if _is_two_sided(name):
             deviation = add("Abs", deviation)
         deviations.append(add("Div", deviation, np.float64(scale)))
     score = add("Neg", add("Max", *deviations))

@@ -64,7 +64,7 @@ def _marks_defects(detector: Any) -> bool:
     return True
 
 
-def is_two_sided(name: str) -> bool:
+def _is_two_sided(name: str) -> bool:
     """Whether a defect can move a statistic either way."""
     return name in STATISTICS and STATISTICS[name].abnormal_tail == "both"
 
@@ -128,7 +128,7 @@ class _ResidualDetectorBase(OutlierMixin, BaseEstimator):
 
         self._center, self._scale = np.zeros(len(names)), np.ones(len(names))
         several = len(names) > 1
-        if several or any(map(is_two_sided, names)):
+        if several or any(map(_is_two_sided, names)):
             # On the training images, not the held-out ones: a score that was fitted to these
             # would not be exchangeable with the scores of new images.
             statistics = self._statistics_in_training(images, names, rows)
@@ -312,7 +312,7 @@ class _ResidualDetectorBase(OutlierMixin, BaseEstimator):
     def _deviations(self, statistics: NDArray[np.float64]) -> NDArray[np.float64]:
         """How far each statistic is from its value on good images, in the abnormal direction."""
         deviations = statistics - self._center
-        return np.where([*map(is_two_sided, self._names)], np.abs(deviations), deviations)
+        return np.where([*map(_is_two_sided, self._names)], np.abs(deviations), deviations)
 
     def _score(
         self, images: NDArray[Any], rows: NDArray[np.intp] | None = None

@@ -383,11 +383,14 @@ def _compile_with_tensorflow(
 
     names = ("encoder_0", "encoder_0_relu")
     middle = [layer.output for layer in model.layers if layer.name in names][-1]
-    first, others = keras.Model(model.input, middle), keras.Model(middle, model.output)
+    first = keras.Model(model.input, middle)
+    # What follows may take the image as well.
+    others = keras.Model([model.input, middle], model.output)
     image_shape = model.input_shape[1:]
 
     def call(batch: Any, n: Any) -> Any:
-        return others(first(batch, training=False)[:n], training=False)
+        batch = tf.convert_to_tensor(batch)
+        return others([batch[:n], first(batch, training=False)[:n]], training=False)
 
     # One function for both cases, as tracing takes longer than running it.
     run = tf.function(

@@ -22,7 +22,7 @@ from sklearn_ncae._model_archive import ModelArchive, ModelFileError, write_arch
 from sklearn_ncae._model_document import decode, encode, holds, leaves
 
 _FORMAT = "sklearn-ncae model"
-_FORMAT_VERSION = 1
+_FORMAT_VERSION = 2
 
 
 def save(detector: Any, path: str | os.PathLike[str]) -> None:
