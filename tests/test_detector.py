@@ -199,6 +199,21 @@ def test_scores_do_not_depend_on_batches_or_on_how_X_is_split(good_images, param
     np.testing.assert_allclose(detector.score_samples(good_images), scores, rtol=rtol)
 
 
+def test_large_images_enter_the_network_as_means(eagerly):
+    X = np.random.default_rng(0).integers(0, 256, (20, 195, 204), dtype=np.uint8)
+    parameters = {"filters": (2,), "epochs": 1, "contamination": 0.1, "random_state": 0}
+    with eagerly():
+        detector = NCAEDetector(**parameters).fit(X)
+    residual, marked = detector.residual(X), detector.defect_map(X)
+    assert residual.shape == marked.shape == X.shape
+    for maps in (residual, marked):
+        blocks = maps[:, :194].reshape(20, 97, 2, 102, 2)
+        np.testing.assert_allclose(np.ptp(blocks, axis=(2, 4)), 0, atol=1e-4)
+    scores = detector.score_samples(X)
+    for rows in ([4], [4, 9], np.arange(3, 20)):
+        np.testing.assert_array_equal(detector.score_samples(X[rows]), scores[rows])
+
+
 def global_state():
     import tensorflow as tf
 

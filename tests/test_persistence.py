@@ -285,6 +285,44 @@ def npy(array):
     return stream.getvalue()
 
 
+HOSTILE_TEXTURES = {
+    "named and not there": (lambda d: attributes(d).update(_texture=None), "_names and _texture"),
+    "of another class": (
+        lambda d: attributes(d).update(_texture=inner(d)["_scale"]),
+        "_texture of its NCAEDetector cannot be",
+    ),
+    "mean of another size": (
+        lambda d: texture(d).update(mean=attributes(d)["_center"]),
+        "contradicts itself in mean and deviation",
+    ),
+    "of other images": (
+        lambda d: texture(d).update(
+            mean=attributes(d)["_center"],
+            deviation=attributes(d)["_scale"],
+            components=inner(d)["weights_"][0],
+        ),
+        "components",
+    ),
+    "blocks that fill the memory": (
+        lambda d: inner(d)["_network"]["dict"].update(block_size=10**9),
+        "_network of its NCAEReconstructor cannot be",
+    ),
+}
+
+
+def texture(document):
+    return attributes(document)["_texture"]["object"]["attributes"]
+
+
+@pytest.mark.parametrize(("change", "message"), HOSTILE_TEXTURES.values(), ids=HOSTILE_TEXTURES)
+def test_refuses_hostile_textures(change, message, fitted, tmp_path):
+    path = tmp_path / "d.ncae"
+    persistence.save(fitted["default"], path)
+    rewrite(path, change)
+    with pytest.raises(ModelFileError, match=message):
+        persistence.load(path)
+
+
 HOSTILE_DOCUMENTS = {
     "newer format": (lambda d: d.update(format_version=3), "format 3.*Upgrade"),
     "other format": (lambda d: d.update(format="onnx"), "not the file of a sklearn-ncae model"),
