@@ -161,7 +161,9 @@ def evaluate_texture(name: str, size: int, max_train: int, variant: str) -> dict
     """Return the ROC AUC of the texture alone."""
     data = load(name, size)
     train, test = development_rows(name, data, max_train)
-    with patch.multiple("sklearn_ncae.texture", **TEXTURE_VARIANTS[variant]):
+    with ExitStack() as stack:
+        for constant, value in TEXTURE_VARIANTS[variant].items():
+            stack.enter_context(patch(f"sklearn_ncae.texture.{constant}", value))
         scores = TextureDetector().fit(data.images[train]).score_samples(data.images[test])
     return {"texture": float(roc_auc_score(data.target[test] == 1, scores))}
 

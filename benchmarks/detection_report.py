@@ -137,7 +137,7 @@ def write_report(records: list[Record], max_train: int, command: str, output: Pa
         for detector in distinct(marked, "detector"):
             maps = select(marked, detector=detector)
             figures = f"AUPRO (false-positive rate to 0.3) {spread(maps, 'aupro')}, pixel ROC AUC "
-            figures += f"{spread(maps, 'pixel_roc_auc')} with the defect maps of {detector}"
+            figures += f"{spread(maps, 'pixel_roc_auc')} with the maps of {detector}"
             lines.append(LOCALIZATION.format(figures=figures).rstrip())
     leak = select(records, max_train=None)
     if leak:

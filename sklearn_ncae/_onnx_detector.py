@@ -19,7 +19,7 @@ from sklearn_ncae._onnx_statistics import (
     add_texture,
 )
 from sklearn_ncae._out_of_fold import response_names
-from sklearn_ncae.detector import _ResidualDetectorBase, _is_two_sided
+from sklearn_ncae.detector import _is_two_sided, _ResidualDetectorBase
 from sklearn_ncae.model_selection import TunedThresholdDetector
 from sklearn_ncae.reconstructor import NCAEReconstructor
 

@@ -28,6 +28,7 @@ from sklearn_ncae.residuals import (
 from sklearn_ncae.texture import (
     TextureModel,
     describe_texture,
+    describe_textures,
     held_out_excess,
     learned_rows,
     learned_textures,
@@ -67,6 +68,14 @@ def _marks_defects(detector: Any) -> bool:
 def _is_two_sided(name: str) -> bool:
     """Whether a defect can move a statistic either way."""
     return name in STATISTICS and STATISTICS[name].abnormal_tail == "both"
+
+
+def _looks_at_texture(detector: Any) -> bool:
+    # Before the fit, what will be there; afterwards, what is.
+    names = getattr(detector, "_names", None) or detector._check_statistic()
+    if "texture" not in names:
+        raise AttributeError("texture_map needs 'texture' among the statistics of the score.")
+    return True
 
 
 class _ResidualDetectorBase(OutlierMixin, BaseEstimator):
@@ -631,6 +640,29 @@ class NCAEDetector(_ResidualDetectorBase):
         """
         images, _ = self._check(X)
         return self.reconstructor_._mark_defects(images)
+
+    @available_if(_looks_at_texture)
+    def texture_map(self, X: ArrayLike) -> NDArray[np.float32]:
+        """Show where images are rougher than good ones.
+
+        Available if the texture is part of the score. Coarser than the defect map, and nearer to
+        what was marked by hand on the real images of the benchmark.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, h, w), (n, h, w, c) or (n, n_features)
+            Images of the size of the training images.
+
+        Returns
+        -------
+        maps : ndarray of shape (n, h, w), float32
+            At least 0, in deviations of good images; no finer than a sixteenth of the image.
+        """
+        images, _ = self._check(X)
+        assert self._texture is not None  # or the method would not be available
+        scale = self.reconstructor_._scale
+        descriptions = describe_textures(images, np.arange(len(images)), scale)
+        return self._texture.maps(descriptions, self.image_shape_)
 
     def _check_statistic(self) -> list[str]:
         repair = self.training == "repair"

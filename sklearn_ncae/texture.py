@@ -6,12 +6,14 @@ combinations to be learned from some tens of images: where a good part is rough,
 come together, how noisy cameras are.
 """
 
+import math
 from collections.abc import Sequence
 from numbers import Real
 from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.ndimage import gaussian_filter
 from sklearn.base import BaseEstimator, OutlierMixin, _fit_context
 from sklearn.utils import Tags
 from sklearn.utils._param_validation import Interval, StrOptions
@@ -35,6 +37,8 @@ _FAINTEST = 0.01
 # Deviations of a description are not taken to be smaller than this.
 _LEAST_DEVIATION = 0.2
 _MAX_COMPONENTS = 64
+# Less is not rougher, but rounded.
+_ROUNDING = 1e-6
 _N_FOLDS = 5
 _MAX_TEXTURES = 1000
 # Images that are described at a time.
@@ -48,7 +52,7 @@ class TextureDetector(OutlierMixin, BaseEstimator):
 
     It learns in a second or two from some tens of images, has no network, and needs neither
     TensorFlow nor Keras. It is one of the two things that
-    :class:`~sklearn_ncae.NCAEDetector` looks at, and does not show where a defect is.
+    :class:`~sklearn_ncae.NCAEDetector` looks at.
 
     Parameters
     ----------
@@ -160,9 +164,7 @@ class TextureDetector(OutlierMixin, BaseEstimator):
         TypeError, ValueError
             If X is not a stack of finite images as in `fit`.
         """
-        check_is_fitted(self)
-        images, _ = check_image_stack(self, X, image_shape=self.image_shape, reset=False)
-        descriptions = _describe_in_chunks(images, np.arange(len(images)), self._scale)
+        descriptions = self._describe(X)
         return -self.texture_.excess(descriptions)
 
     def decision_function(self, X: ArrayLike) -> Floats:
@@ -193,6 +195,27 @@ class TextureDetector(OutlierMixin, BaseEstimator):
             +1 for good, -1 for defective.
         """
         return np.where(self.decision_function(X) < 0, -1, 1)
+
+    def texture_map(self, X: ArrayLike) -> NDArray[np.float32]:
+        """Show where images are rougher than good ones.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, h, w), (n, h, w, c) or (n, n_features)
+            Images of the size of the training images.
+
+        Returns
+        -------
+        maps : ndarray of shape (n, h, w), float32
+            At least 0, in deviations of good images; no finer than a sixteenth of the image.
+        """
+        descriptions = self._describe(X)
+        return self.texture_.maps(descriptions, self.image_shape_)
+
+    def _describe(self, X: ArrayLike) -> Floats:
+        check_is_fitted(self)
+        images, _ = check_image_stack(self, X, image_shape=self.image_shape, reset=False)
+        return describe_textures(images, np.arange(len(images)), self._scale)
 
     def __sklearn_tags__(self) -> Tags:
         """Declare that stacks of images are accepted beside tables."""
@@ -245,15 +268,49 @@ class TextureModel:
             At least 0. The fourth root of the mean fourth power over the description: neither a
             single value decides, nor all of them alike.
         """
-        excess = np.empty(len(descriptions))
-        for i, description in enumerate(descriptions):
-            # Sums that do not depend on the other images, nor on the number of threads.
-            standardised = (description - self.mean) / self.deviation
-            code = np.einsum("cv,v->c", self.components, standardised)
-            usual = np.einsum("cv,c->v", self.components, code)
-            rougher = np.maximum(standardised - usual, 0)
-            excess[i] = np.mean(np.square(np.square(rougher))) ** 0.25
-        return excess
+        fourth_powers = (np.square(np.square(self._rougher(row))) for row in descriptions)
+        return np.array([np.mean(powers) ** 0.25 for powers in fourth_powers])
+
+    def maps(self, descriptions: Floats, image_shape: tuple[int, ...]) -> NDArray[np.float32]:
+        """Where images are rougher than good ones: the cells of the finest grid, smoothed.
+
+        Parameters
+        ----------
+        descriptions : ndarray of shape (n, n_values), float64
+        image_shape : tuple of (int, int, int)
+            Height, width and channels of the images.
+
+        Returns
+        -------
+        maps : ndarray of shape (n, h, w), float32
+            At least 0, in deviations of good images.
+        """
+        height, width, n_channels = image_shape
+        size = block_size(image_shape[:2])
+        grids = [grid_shape(image_shape, n_cells) for _, n_cells in _DISTANCES_AND_CELLS]
+        finest = max(grids)
+        cell = cell_shape(_shrunk(image_shape), max(n for _, n in _DISTANCES_AND_CELLS))
+        sides = tuple(size * side for side in cell)
+        ends = np.cumsum([len(_DIRECTIONS) * n_channels * math.prod(grid) for grid in grids])
+        maps = np.empty((len(descriptions), height, width), np.float32)
+        for description, whole in zip(descriptions, maps, strict=True):
+            parts = np.split(np.square(self._rougher(description)), ends[:-1])
+            squares = sum(
+                part.reshape(-1, *grid).sum(axis=0)
+                for part, grid in zip(parts, grids, strict=True)
+                if grid == finest
+            )
+            pixels = np.repeat(np.repeat(squares, sides[0], 0), sides[1], 1)[:height, :width]
+            whole[...] = np.sqrt(gaussian_filter(pixels, sides))
+        return maps
+
+    def _rougher(self, description: Floats) -> Floats:
+        # Sums that do not depend on the other images, nor on the number of threads.
+        standardised = (description - self.mean) / self.deviation
+        code = np.einsum("cv,v->c", self.components, standardised)
+        usual = np.einsum("cv,c->v", self.components, code)
+        excess = standardised - usual
+        return np.where(excess > _ROUNDING, excess, 0.0)
 
 
 def held_out_excess(descriptions: Floats) -> NDArray[np.float64]:
@@ -316,7 +373,7 @@ def describe_texture(images: NDArray[Any], spans: Any) -> NDArray[np.float64]:
 
 def learned_textures(images: NDArray[Any], rows: NDArray[np.intp], scale: PixelScale) -> Floats:
     """Describe the images that a `TextureModel` is to learn from; see `learned_rows`."""
-    return _describe_in_chunks(images, learned_rows(rows), scale)
+    return describe_textures(images, learned_rows(rows), scale)
 
 
 def learned_rows(rows: NDArray[np.intp]) -> NDArray[np.intp]:
@@ -325,20 +382,28 @@ def learned_rows(rows: NDArray[np.intp]) -> NDArray[np.intp]:
     return rows[np.linspace(0, len(rows) - 1, n).astype(np.intp)]
 
 
-def _describe_in_chunks(images: NDArray[Any], rows: NDArray[np.intp], scale: PixelScale) -> Floats:
+def describe_textures(images: NDArray[Any], rows: NDArray[np.intp], scale: PixelScale) -> Floats:
+    """Describe some of many images, a few at a time."""
     chunks = (images[rows[start : start + _CHUNK]] for start in range(0, len(rows), _CHUNK))
     return np.concatenate([describe_texture(part, scale.to_network(part)[2]) for part in chunks])
 
 
 def description_size(image_shape: tuple[int, ...]) -> int:
     """Return the number of values that describe an image of a height, width and channels."""
-    size = block_size(image_shape[:2])
-    sides = tuple(-(-side // size) for side in image_shape[:2])
-    n_cells = 0
-    for _, n in _DISTANCES_AND_CELLS:
-        height, width = cell_shape(sides, n)
-        n_cells += -(-sides[0] // height) * -(-sides[1] // width)
+    n_cells = sum(math.prod(grid_shape(image_shape, n)) for _, n in _DISTANCES_AND_CELLS)
     return n_cells * len(_DIRECTIONS) * image_shape[2]
+
+
+def grid_shape(image_shape: tuple[int, ...], n_cells: int) -> tuple[int, int]:
+    """Return the rows and columns of the grid that images are divided by into cells."""
+    sides = _shrunk(image_shape)
+    height, width = cell_shape(sides, n_cells)
+    return -(-sides[0] // height), -(-sides[1] // width)
+
+
+def _shrunk(image_shape: tuple[int, ...]) -> tuple[int, int]:
+    size = block_size(image_shape[:2])
+    return -(-image_shape[0] // size), -(-image_shape[1] // size)
 
 
 def block_size(shape: tuple[int, ...]) -> int:

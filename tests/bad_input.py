@@ -23,6 +23,7 @@ from sklearn_ncae.baselines import MeanBrightnessDetector, PCAReconstructor
 from sklearn_ncae.defects import draw_defects
 from sklearn_ncae.metrics import aupro_score, pixel_roc_auc_score
 from sklearn_ncae.near_duplicates import near_duplicate_groups
+from sklearn_ncae.texture import TextureDetector
 
 # What a tool may raise; some take paths as well, and would look for the file.
 ANSWERS = (TypeError, ValueError, FileNotFoundError)
@@ -272,6 +273,8 @@ class Tools:
         "NCAEReconstructor.predict",
         "ResidualDetector.fit",
         "ResidualDetector.score_samples",
+        "TextureDetector.fit",
+        "TextureDetector.score_samples",
         "ResidualStatistics.transform",
         "MeanBrightnessDetector.score_samples",
         "draw_defects",
@@ -286,7 +289,7 @@ class Tools:
         )
         detector = NCAEDetector(
             filters=(2,),
-            statistic=["defect_peak", "mse"],
+            statistic=["defect_peak", "texture", "mse"],
             contamination=0.2,
             epochs=1,
             random_state=0,
@@ -299,6 +302,8 @@ class Tools:
             "NCAEReconstructor.predict": detector.reconstructor_.predict,
             "ResidualDetector.fit": self._fit_pca,
             "ResidualDetector.score_samples": self._pca().fit(X).score_samples,
+            "TextureDetector.fit": lambda X: TextureDetector().fit(X).offset_,
+            "TextureDetector.score_samples": TextureDetector().fit(X).score_samples,
             "ResidualStatistics.transform": ResidualStatistics().transform,
             "MeanBrightnessDetector.score_samples": MeanBrightnessDetector().fit(X).score_samples,
             "draw_defects": lambda X: draw_defects(_with_channel(X), random_state=0)[0],

@@ -63,6 +63,14 @@ def test_methods_agree(detector, labelled_images):
     )
 
 
+def test_texture_map_is_there_if_the_score_looks_at_texture(detector, good_images):
+    maps = detector.texture_map(good_images)
+    assert maps.shape == good_images.shape
+    assert (maps >= 0).all()
+    assert not hasattr(NCAEDetector(statistic="mse"), "texture_map")
+    assert not hasattr(NCAEDetector(training="reconstruct"), "texture_map")
+
+
 def test_the_recipe_of_the_article(labelled_images):
     X, y = labelled_images
     detector = NCAEDetector(training="reconstruct", contamination=0.1, **TINY).fit(X[y == 1])

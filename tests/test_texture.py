@@ -77,7 +77,7 @@ def test_description_against_the_plain_one(shape, dtype, seed):
     assert descriptions.dtype == np.float64
     for image, span, description in zip(images, spans, descriptions, strict=True):
         expected = described_plainly(image.astype(float), span.item())
-        np.testing.assert_allclose(description, expected, atol=1e-4)
+        np.testing.assert_allclose(np.exp(description), np.exp(expected), atol=1e-5)
 
 
 @pytest.mark.parametrize("shape", [(200, 260, 1), (421, 399, 1)])
@@ -85,7 +85,8 @@ def test_large_images_are_described_by_the_means_of_blocks(shape):
     image = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     (description,) = describe_texture(image[np.newaxis], np.float64([[[[40.0]]]]))
     assert len(description) == description_size(shape)
-    np.testing.assert_allclose(description, described_plainly(image.astype(float), 40), atol=1e-4)
+    expected = described_plainly(image.astype(float), 40)
+    np.testing.assert_allclose(np.exp(description), np.exp(expected), atol=1e-5)
 
 
 def test_excess_is_what_the_usual_combinations_leave_over():
@@ -139,6 +140,22 @@ def test_scores_depend_on_the_image_alone_and_not_on_its_exposure(castings):
     np.testing.assert_allclose(detector.score_samples(X * 1.2 + 9.0), scores, rtol=0.1)
     flat = clone(detector).set_params(image_shape=(64, 64)).fit(X[:50].reshape(50, -1))
     np.testing.assert_array_equal(flat.score_samples(X.reshape(len(X), -1)), scores)
+
+
+@pytest.mark.parametrize("shape", [(64, 80), (70, 50, 3), (300, 280)])
+def test_the_map_is_brightest_at_the_defect(shape):
+    rng = np.random.default_rng(0)
+    good = rng.normal(100, 5, (40, *shape))
+    defective = rng.normal(100, 5, (6, *shape))
+    h, w = (np.array(shape[:2]) * [0.7, 0.3]).astype(int)
+    defective[:, h : h + 5, w : w + 5] += 60
+    maps = TextureDetector().fit(good).texture_map(defective)
+    assert maps.shape == (6, *shape[:2])
+    assert maps.dtype == np.float32
+    rows, columns = np.unravel_index(maps.reshape(6, -1).argmax(axis=1), shape[:2])
+    reach = np.array(shape[:2]) / 12
+    assert (np.abs(rows - h - 2) < reach[0]).all()
+    assert (np.abs(columns - w - 2) < reach[1]).all()
 
 
 def test_of_many_images_a_thousand_are_learned():
