@@ -38,7 +38,7 @@ _FAINTEST = 0.01
 _LEAST_DEVIATION = 0.2
 _MAX_COMPONENTS = 64
 # Less is not rougher, but rounded.
-_ROUNDING = 1e-6
+_ROUNDING = 1e-12
 _N_FOLDS = 5
 _MAX_TEXTURES = 1000
 # Images that are described at a time.
