@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import ops
 
-from sklearn_ncae.layers import NeighborConv2D, PixelShuffle
+from sklearn_ncae.layers import DetailUpsampling2D, NeighborConv2D, PixelShuffle
 
 NEIGHBORS = [(-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1)]
 
@@ -231,6 +231,28 @@ def test_pixel_shuffle_of_wrong_inputs(shape):
         PixelShuffle()(keras.KerasTensor(shape))
     with pytest.raises(ValueError, match="factor must be a positive integer"):
         PixelShuffle(0)
+
+
+@pytest.mark.parametrize(("sides", "factor"), [((6, 8), 2), ((7, 10), 3), ((5, 4), 1)])
+def test_detail_upsampling(sides, factor):
+    rng = np.random.default_rng(0)
+    images = rng.normal(size=(2, *sides, 3)).astype(np.float32)
+    small = tuple(-(-side // factor) for side in sides)
+    outputs = rng.normal(size=(2, *small, 4)).astype(np.float32)
+    blocks = rng.normal(size=(2, *small, 3)).astype(np.float32)
+    expected = np.empty((2, *sides, 4))
+    for row, column in np.ndindex(*sides):
+        place = (slice(None), row // factor, column // factor)
+        change = outputs[place][:, :3] - blocks[place]
+        expected[:, row, column, :3] = images[:, row, column] + change
+        expected[:, row, column, 3] = outputs[place][:, 3]
+    layer = DetailUpsampling2D(factor)
+    inputs = [outputs, blocks, images]
+    np.testing.assert_allclose(layer(inputs), expected, rtol=1e-6, atol=1e-6)
+    assert layer.compute_output_shape([value.shape for value in inputs]) == expected.shape
+    assert type(layer).from_config(layer.get_config()).factor == factor
+    with pytest.raises(ValueError, match="factor must be a positive integer"):
+        DetailUpsampling2D(0)
 
 
 def test_a_transposed_convolution_is_a_convolution_of_the_corners():
