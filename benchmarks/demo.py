@@ -29,6 +29,7 @@ from sklearn_ncae.inspection import (
     RocCurveComparisonDisplay,
 )
 from sklearn_ncae.metrics import detection_scores_from_predictions
+from sklearn_ncae.texture import TextureDetector
 
 FALSE_ALARM_RATE = 0.05
 BRIGHTNESS, ONE_SIDE = "mean brightness", "mean brightness, one side*"
@@ -77,6 +78,7 @@ def detectors(epochs: int | str, n_train: int, verbose: int, seed: int) -> dict[
     article = clone(ncae).set_params(training="reconstruct")
     return {
         "NCAE": ncae,
+        "its texture alone": TextureDetector(false_alarm_rate=FALSE_ALARM_RATE),
         "NCAE, article's recipe": article,
         BRIGHTNESS: MeanBrightnessDetector(contamination=FALSE_ALARM_RATE),
         **usual_detectors(
