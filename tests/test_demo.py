@@ -41,6 +41,7 @@ def test_synthetic(demo, few_castings, tmp_path, capsys):
     rows = table(text)
     assert list(rows) == [
         "NCAE",
+        "its texture alone",
         "NCAE, article's recipe",
         "mean brightness",
         "mean brightness, one side*",
