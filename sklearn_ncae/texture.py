@@ -417,17 +417,19 @@ def cell_shape(shape: tuple[int, ...], n_cells: int) -> tuple[int, int]:
 
 
 def _largest_of_cells(levels: NDArray[Any], n_cells: int) -> NDArray[Any]:
-    # One axis after the other is several times faster than both at once.
-    for axis, side in zip((1, 2), cell_shape(levels.shape[1:], n_cells), strict=True):
-        levels = np.maximum.reduceat(levels, np.arange(0, levels.shape[axis], side), axis=axis)
-    return levels.ravel()
+    c, h, w = levels.shape
+    height, width = cell_shape((h, w), n_cells)
+    # Rows first, and those of whole cells by their shape, is many times faster than another way.
+    whole = h // height * height
+    rows = levels[:, :whole].reshape(c, -1, height, w).max(axis=2)
+    if whole < h:
+        rows = np.concatenate([rows, levels[:, whole:].max(axis=1, keepdims=True)], axis=1)
+    return np.maximum.reduceat(rows, np.arange(0, w, width), axis=2).ravel()
 
 
 def _smooth(levels: NDArray[Any], distance: int, axis: int) -> NDArray[Any]:
     side = levels.shape[axis]
-    margin = [(0, 0)] * 3
-    margin[axis] = (2 * distance, 2 * distance)
-    padded = np.pad(levels, margin, mode="edge")
+    padded = _with_edge(levels, *((2 * distance, 0) if axis == 1 else (0, 2 * distance)))
 
     def shifted(steps: int) -> NDArray[Any]:
         start = (2 + steps) * distance
@@ -443,7 +445,7 @@ def _smooth(levels: NDArray[Any], distance: int, axis: int) -> NDArray[Any]:
 
 def _compare(levels: NDArray[Any], distance: int) -> list[NDArray[Any]]:
     _, h, w = levels.shape
-    padded = np.pad(levels, [(0, 0), (distance, distance), (distance, distance)], mode="edge")
+    padded = _with_edge(levels, distance, distance)
 
     def shifted(down: int, right: int) -> NDArray[Any]:
         top, left = (1 + down) * distance, (1 + right) * distance
@@ -456,6 +458,18 @@ def _compare(levels: NDArray[Any], distance: int) -> list[NDArray[Any]]:
         difference -= twice
         differences.append(np.abs(difference, out=difference))
     return differences
+
+
+def _with_edge(levels: NDArray[Any], rows: int, columns: int) -> NDArray[Any]:
+    """Repeat the outermost pixels, as `numpy.pad` does in several times the time."""
+    c, h, w = levels.shape
+    padded = np.empty((c, h + 2 * rows, w + 2 * columns), levels.dtype)
+    padded[:, rows : rows + h, columns : columns + w] = levels
+    padded[:, :rows] = padded[:, rows : rows + 1]
+    padded[:, rows + h :] = padded[:, rows + h - 1 : rows + h]
+    padded[:, :, :columns] = padded[:, :, columns : columns + 1]
+    padded[:, :, columns + w :] = padded[:, :, columns + w - 1 : columns + w]
+    return padded
 
 
 __all__ = ["TextureDetector", "TextureModel", "describe_texture"]
