@@ -30,8 +30,7 @@ from sklearn_ncae.texture import (
     describe_texture,
     describe_textures,
     held_out_excess,
-    learned_rows,
-    learned_textures,
+    representative_rows,
 )
 
 # The statistics of a network that repairs; a defect is known to raise those not of the residual.
@@ -140,7 +139,7 @@ class _ResidualDetectorBase(OutlierMixin, BaseEstimator):
         if several or any(map(_is_two_sided, names)):
             # On the training images, not the held-out ones: a score that was fitted to these
             # would not be exchangeable with the scores of new images.
-            statistics = self._statistics_in_training(images, names, rows)
+            statistics = self._statistics_in_training(images, names, representative_rows(rows))
             self._center = np.median(statistics, axis=0)
             if several:
                 reach = np.quantile(self._deviations(statistics), 0.95, axis=0)
@@ -366,7 +365,7 @@ class ResidualDetector(_ResidualDetectorBase):
         kurtosis and the entropies) is scored by its distance from the median of the training
         images. Of several statistics, the deviation from that median is divided by its 95 %
         quantile on the training images, and the largest quotient is the score: a statistic that
-        repeats another adds nothing.
+        repeats another adds nothing. Of more than 1000 training images, as many are looked at.
     contamination : "auto" or float in (0, 0.5], default="auto"
         How the offset is found. A number is the fraction of training images that are to be
         called defects. With ``"auto"`` the offset comes from good images held out of training,
@@ -607,7 +606,8 @@ class NCAEDetector(_ResidualDetectorBase):
         reconstructor._fit_rows(images, rows)
         self._texture = None
         if "texture" in self._names:
-            descriptions = learned_textures(images, rows, reconstructor._scale)
+            learned = representative_rows(rows)
+            descriptions = describe_textures(images, learned, reconstructor._scale)
             self._texture = TextureModel.of(descriptions)
         return reconstructor
 
@@ -617,9 +617,8 @@ class NCAEDetector(_ResidualDetectorBase):
         statistics = super()._statistics_in_training(images, names, rows)
         if "texture" in names:
             # What a model says of the images it has learned is no measure of others.
-            descriptions = learned_textures(images, rows, self.reconstructor_._scale)
-            learned = learned_rows(np.arange(len(rows)))
-            statistics[learned, names.index("texture")] = held_out_excess(descriptions)
+            descriptions = describe_textures(images, rows, self.reconstructor_._scale)
+            statistics[:, names.index("texture")] = held_out_excess(descriptions)
         return statistics
 
     @available_if(_marks_defects)

@@ -134,7 +134,8 @@ class TextureDetector(OutlierMixin, BaseEstimator):
         """
         images, _ = check_image_stack(self, X, image_shape=self.image_shape, reset=True)
         self._scale = PixelScale.of(images, per_image=True)
-        descriptions = learned_textures(images, np.arange(len(images)), self._scale)
+        rows = representative_rows(np.arange(len(images)))
+        descriptions = describe_textures(images, rows, self._scale)
         self.texture_ = TextureModel.of(descriptions)
         if self.contamination == "auto":
             excess = held_out_excess(descriptions)
@@ -371,13 +372,8 @@ def describe_texture(images: NDArray[Any], spans: Any) -> NDArray[np.float64]:
     return np.log(contrasts + _FAINTEST)
 
 
-def learned_textures(images: NDArray[Any], rows: NDArray[np.intp], scale: PixelScale) -> Floats:
-    """Describe the images that a `TextureModel` is to learn from; see `learned_rows`."""
-    return describe_textures(images, learned_rows(rows), scale)
-
-
-def learned_rows(rows: NDArray[np.intp]) -> NDArray[np.intp]:
-    """Take at most 1000 rows: more would take memory, and teach little more."""
+def representative_rows(rows: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Take at most 1000 rows, at even distances: more would take time and teach little more."""
     n = min(len(rows), _MAX_TEXTURES)
     return rows[np.linspace(0, len(rows) - 1, n).astype(np.intp)]
 
