@@ -177,6 +177,16 @@ def test_joint_score_is_indifferent_to_repeated_statistics(good_images):
     np.testing.assert_array_equal(scores("joint"), scores(list(STATISTICS)))
 
 
+def test_joint_score_of_many_images_knows_a_thousand_of_them():
+    X = np.random.default_rng(0).normal(size=(1200, 4, 4))
+    detector = ResidualDetector(PCAReconstructor(2), statistic=["mse", "abs_max"])
+    detector.set_params(contamination=0.1).fit(X)
+    rows = np.linspace(0, 1199, 1000).astype(int)
+    table = detector.residual_statistics(X[rows])
+    columns = [list(STATISTICS).index(name) for name in ("mse", "abs_max")]
+    np.testing.assert_allclose(detector._center, np.median(table[:, columns], axis=0))
+
+
 def test_joint_score_where_a_statistic_never_varies():
     X = np.ones((20, 4, 4))
     detector = ResidualDetector(PCAReconstructor(1), statistic="joint", contamination=0.1)
