@@ -7,7 +7,7 @@ come together, how noisy cameras are.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from numbers import Real
 from typing import Any, ClassVar, Self
 
@@ -236,11 +236,11 @@ class TextureModel:
     ----------
     mean, deviation : ndarray of shape (n_values,), float64
         Of the descriptions of good images.
-    components : ndarray of shape (n_components, n_values), float64
-        Their principal components, in units of the deviations.
+    components : ndarray of shape (n_components, n_values), float32
+        Their principal components, in units of the deviations; most of the model's size.
     """
 
-    def __init__(self, mean: Floats, deviation: Floats, components: Floats) -> None:
+    def __init__(self, mean: Floats, deviation: Floats, components: NDArray[np.float32]) -> None:
         self.mean = mean
         self.deviation = deviation
         self.components = components
@@ -252,9 +252,7 @@ class TextureModel:
         deviation = np.sqrt(descriptions.var(axis=0) + _LEAST_DEVIATION**2)
         n_components = max(1, min(_MAX_COMPONENTS, len(descriptions) // 2))
         _, _, axes = np.linalg.svd((descriptions - mean) / deviation, full_matrices=False)
-        # In single precision, for half the size of the model.
-        components = axes[:n_components].astype(np.float32)
-        return cls(mean, deviation, components.astype(np.float64))
+        return cls(mean, deviation, axes[:n_components].astype(np.float32))
 
     def excess(self, descriptions: Floats) -> NDArray[np.float64]:
         """How much rougher images are than good ones.
@@ -269,7 +267,7 @@ class TextureModel:
             At least 0. The fourth root of the mean fourth power over the description: neither a
             single value decides, nor all of them alike.
         """
-        fourth_powers = (np.square(np.square(self._rougher(row))) for row in descriptions)
+        fourth_powers = (np.square(np.square(rougher)) for rougher in self._rougher(descriptions))
         return np.array([np.mean(powers) ** 0.25 for powers in fourth_powers])
 
     def maps(self, descriptions: Floats, image_shape: tuple[int, ...]) -> NDArray[np.float32]:
@@ -294,8 +292,8 @@ class TextureModel:
         sides = tuple(size * side for side in cell)
         ends = np.cumsum([len(_DIRECTIONS) * n_channels * math.prod(grid) for grid in grids])
         maps = np.empty((len(descriptions), height, width), np.float32)
-        for description, whole in zip(descriptions, maps, strict=True):
-            parts = np.split(np.square(self._rougher(description)), ends[:-1])
+        for rougher, whole in zip(self._rougher(descriptions), maps, strict=True):
+            parts = np.split(np.square(rougher), ends[:-1])
             squares = sum(
                 part.reshape(-1, *grid).sum(axis=0)
                 for part, grid in zip(parts, grids, strict=True)
@@ -305,13 +303,15 @@ class TextureModel:
             whole[...] = np.sqrt(gaussian_filter(pixels, sides))
         return maps
 
-    def _rougher(self, description: Floats) -> Floats:
-        # Sums that do not depend on the other images, nor on the number of threads.
-        standardised = (description - self.mean) / self.deviation
-        code = np.einsum("cv,v->c", self.components, standardised)
-        usual = np.einsum("cv,c->v", self.components, code)
-        excess = standardised - usual
-        return np.where(excess > _ROUNDING, excess, 0.0)
+    def _rougher(self, descriptions: Floats) -> Iterator[Floats]:
+        components = self.components.astype(np.float64)
+        for description in descriptions:
+            # Sums that do not depend on the other images, nor on the number of threads.
+            standardised = (description - self.mean) / self.deviation
+            code = np.einsum("cv,v->c", components, standardised)
+            usual = np.einsum("cv,c->v", components, code)
+            excess = standardised - usual
+            yield np.where(excess > _ROUNDING, excess, 0.0)
 
 
 def held_out_excess(descriptions: Floats) -> NDArray[np.float64]:
