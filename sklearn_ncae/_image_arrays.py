@@ -1,11 +1,14 @@
 """Layouts of image stacks, checked with NumPy alone, for what runs without scikit-learn too."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+# Pixels of the images that are worked on at a time (as float32: 64 MB).
+_CHUNK_PIXELS = 16_000_000
 
 # The largest pixel values whose squares can be summed, in float32 and in float64.
 _LARGEST_SINGLE = 1e15
@@ -15,6 +18,14 @@ _LARGEST = 1e100
 def with_channels(shape: Sequence[int]) -> tuple[int, ...]:
     """Shape of an image with its channels: (h, w) becomes (h, w, 1)."""
     return (*shape, 1) if len(shape) == 2 else tuple(shape)
+
+
+def chunks(images: NDArray[Any], rows: NDArray[np.intp] | None) -> Iterator[NDArray[Any]]:
+    """Yield some of the images, or all, as many at a time as fit into some memory."""
+    step = max(1, _CHUNK_PIXELS // int(np.prod(images.shape[1:])))
+    for start in range(0, len(images) if rows is None else len(rows), step):
+        part = slice(start, start + step)
+        yield images[part] if rows is None else images[rows[part]]
 
 
 def block_means(values: NDArray[Any], size: int, axis: int) -> NDArray[Any]:

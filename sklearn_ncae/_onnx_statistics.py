@@ -194,7 +194,7 @@ def add_texture(
     cells = []
     for distance, n_cells in texture._DISTANCES_AND_CELLS:
         for axis in (2, 3):
-            levels = _smooth(graph, levels, span, sides[axis - 2], distance, axis)
+            levels = _smooth(graph, levels, sides[axis - 2], distance, axis)
         cell = texture.cell_shape(sides, n_cells)
         n_values = n_channels * prod(
             -(-side // step) for side, step in zip(sides, cell, strict=True)
@@ -215,7 +215,7 @@ def add_texture(
     return add("Sqrt", add("Sqrt", mean))
 
 
-def _smooth(graph: Graph, levels: str, span: str, side: int, distance: int, axis: int) -> str:
+def _smooth(graph: Graph, levels: str, side: int, distance: int, axis: int) -> str:
     add = graph.add
     margin = integers(0, 0, 0, 0)
     margin[axis] = 2 * distance
@@ -228,7 +228,7 @@ def _smooth(graph: Graph, levels: str, span: str, side: int, distance: int, axis
     pairs = [add("Add", shifted(-2), shifted(2)), add("Add", shifted(-1), shifted(1)), levels]
     outer, inner, centre = (
         # The weights in the number type of the levels.
-        add("Mul", pair, add("CastLike", np.float64(weight), span))
+        add("Mul", pair, add("CastLike", np.float64(weight), levels))
         for pair, weight in zip(pairs, texture._BINOMIAL[:3], strict=True)
     )
     return add("Add", add("Add", outer, inner), centre)

@@ -50,12 +50,22 @@ class PixelScale:
         low, span : numbers or ndarrays of shape (n, 1, 1, 1)
             What brings outputs back: ``outputs * span + low``.
         """
-        dtype = np.result_type(images.dtype, np.float32)
-        # In C order: the order of a sum would change its rounding.
-        pixels = images.astype(dtype, order="C")
-        low, span = dtype.type(self.low), dtype.type(self.span)
+        pixels = self._pixels(images)
+        low, span = pixels.dtype.type(self.low), self.spans(pixels)
         if self.per_image:
             low = pixels.mean(axis=(1, 2, 3), keepdims=True)
-            least = dtype.type(self.LEAST_CONTRAST) * span
-            span = pixels.std(axis=(1, 2, 3), keepdims=True) + least
         return ((pixels - low) / span).astype(np.float32, copy=False), low, span
+
+    def spans(self, images: NDArray[Any]) -> Any:
+        """Return what differences of pixel values are divided by, as `to_network` does."""
+        pixels = self._pixels(images)
+        span = pixels.dtype.type(self.span)
+        if not self.per_image:
+            return span
+        least = pixels.dtype.type(self.LEAST_CONTRAST) * span
+        return pixels.std(axis=(1, 2, 3), keepdims=True) + least
+
+    @staticmethod
+    def _pixels(images: NDArray[Any]) -> NDArray[Any]:
+        # In C order: the order of a sum would change its rounding.
+        return images.astype(np.result_type(images.dtype, np.float32), order="C", copy=False)

@@ -1,20 +1,22 @@
 """The outlier detectors: residual statistics of any reconstructor, and of the NCAE."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from copy import copy
 from numbers import Real
 from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, OutlierMixin, _fit_context, clone
-from sklearn.utils import Tags, check_random_state
+from sklearn.base import _fit_context, clone
+from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_ncae._all_or_nothing import all_or_nothing
+from sklearn_ncae._image_arrays import chunks
+from sklearn_ncae._image_outliers import ImageOutlierMixin
 from sklearn_ncae.calibration import conformal_offset, conformal_p_values
 from sklearn_ncae.images import check_image_stack
 from sklearn_ncae.reconstructor import NCAEReconstructor
@@ -35,9 +37,6 @@ from sklearn_ncae.texture import (
 
 # The statistics of a network that repairs; a defect is known to raise those not of the residual.
 _ALL_STATISTICS = (*STATISTICS, *DEFECT_MAP_STATISTICS, "texture")
-
-# Pixels of the images that are reconstructed and described at a time (as float32: 64 MB).
-_CHUNK_PIXELS = 16_000_000
 
 _DETECTOR_CONSTRAINTS: dict[str, list[Any]] = {
     "statistic": [str, "array-like"],
@@ -77,7 +76,7 @@ def _looks_at_texture(detector: Any) -> bool:
     return True
 
 
-class _ResidualDetectorBase(OutlierMixin, BaseEstimator):
+class _ResidualDetectorBase(ImageOutlierMixin):
     """What the detectors share; a subclass says how its reconstructor is made and fitted."""
 
     statistic: str | Sequence[str]
@@ -177,36 +176,6 @@ class _ResidualDetectorBase(OutlierMixin, BaseEstimator):
         """
         return self._score(self._check(X)[0])
 
-    def decision_function(self, X: ArrayLike) -> NDArray[np.float64]:
-        """Score images relative to the threshold.
-
-        Parameters
-        ----------
-        X : array-like of shape (n, h, w), (n, h, w, c) or (n, n_features)
-            Images of the size of the training images.
-
-        Returns
-        -------
-        decision : ndarray of shape (n,), float64
-            ``score_samples(X) - offset_``; negative for defects.
-        """
-        return self.score_samples(X) - self.offset_
-
-    def predict(self, X: ArrayLike) -> NDArray[np.int64]:
-        """Decide which images are good.
-
-        Parameters
-        ----------
-        X : array-like of shape (n, h, w), (n, h, w, c) or (n, n_features)
-            Images of the size of the training images.
-
-        Returns
-        -------
-        labels : ndarray of shape (n,), int
-            +1 for good, -1 for defective.
-        """
-        return np.where(self.decision_function(X) < 0, -1, 1)
-
     @available_if(_holds_out_images)
     def p_values(self, X: ArrayLike) -> NDArray[np.float64]:
         """Conformal p-value of each image: how rarely a good image looks as abnormal.
@@ -305,7 +274,7 @@ class _ResidualDetectorBase(OutlierMixin, BaseEstimator):
     def _statistics(
         self, images: NDArray[Any], names: list[str], rows: NDArray[np.intp] | None = None
     ) -> NDArray[np.float64]:
-        return np.concatenate([self._describe(chunk, names) for chunk in _chunks(images, rows)])
+        return np.concatenate([self._describe(chunk, names) for chunk in chunks(images, rows)])
 
     def _statistics_in_training(
         self, images: NDArray[Any], names: list[str], rows: NDArray[np.intp]
@@ -332,19 +301,6 @@ class _ResidualDetectorBase(OutlierMixin, BaseEstimator):
     def __sklearn_is_fitted__(self) -> bool:
         """Tell `check_is_fitted` by what the end of `fit` leaves behind."""
         return hasattr(self, "offset_")
-
-    def __sklearn_tags__(self) -> Tags:
-        """Declare that stacks of images are accepted beside tables."""
-        tags = super().__sklearn_tags__()
-        tags.input_tags.three_d_array = True
-        return tags
-
-
-def _chunks(images: NDArray[Any], rows: NDArray[np.intp] | None) -> Iterator[NDArray[Any]]:
-    step = max(1, _CHUNK_PIXELS // int(np.prod(images.shape[1:])))
-    for start in range(0, len(images) if rows is None else len(rows), step):
-        part = slice(start, start + step)
-        yield images[part] if rows is None else images[rows[part]]
 
 
 class ResidualDetector(_ResidualDetectorBase):
@@ -614,12 +570,13 @@ class NCAEDetector(_ResidualDetectorBase):
     def _statistics_in_training(
         self, images: NDArray[Any], names: list[str], rows: NDArray[np.intp]
     ) -> NDArray[np.float64]:
-        statistics = super()._statistics_in_training(images, names, rows)
-        if "texture" in names:
-            # What a model says of the images it has learned is no measure of others.
-            descriptions = describe_textures(images, rows, self.reconstructor_._scale)
-            statistics[:, names.index("texture")] = held_out_excess(descriptions)
-        return statistics
+        others = [name for name in names if name != "texture"]
+        statistics = super()._statistics_in_training(images, others, rows)
+        if "texture" not in names:
+            return statistics
+        # What a model says of the images it has learned is no measure of others.
+        descriptions = describe_textures(images, rows, self.reconstructor_._scale)
+        return np.insert(statistics, names.index("texture"), held_out_excess(descriptions), axis=1)
 
     @available_if(_marks_defects)
     def defect_map(self, X: ArrayLike) -> NDArray[np.float32]:

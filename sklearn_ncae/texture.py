@@ -14,12 +14,12 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import gaussian_filter
-from sklearn.base import BaseEstimator, OutlierMixin, _fit_context
-from sklearn.utils import Tags
+from sklearn.base import _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_ncae._image_arrays import block_means
+from sklearn_ncae._image_arrays import block_means, chunks
+from sklearn_ncae._image_outliers import ImageOutlierMixin
 from sklearn_ncae._pixel_scale import PixelScale
 from sklearn_ncae.images import check_image_stack
 
@@ -41,13 +41,11 @@ _MAX_COMPONENTS = 64
 _ROUNDING = 1e-12
 _N_FOLDS = 5
 _MAX_TEXTURES = 1000
-# Images that are described at a time.
-_CHUNK = 64
 
 Floats = NDArray[np.float64]
 
 
-class TextureDetector(OutlierMixin, BaseEstimator):
+class TextureDetector(ImageOutlierMixin):
     """Outlier detector that looks for texture that good images do not have at the same place.
 
     It learns in a second or two from some tens of images, has no network, and needs neither
@@ -168,35 +166,6 @@ class TextureDetector(OutlierMixin, BaseEstimator):
         descriptions = self._describe(X)
         return -self.texture_.excess(descriptions)
 
-    def decision_function(self, X: ArrayLike) -> Floats:
-        """Return ``score_samples(X) - offset_``: negative for defects.
-
-        Parameters
-        ----------
-        X : array-like of shape (n, h, w), (n, h, w, c) or (n, n_features)
-            Images of the size of the training images.
-
-        Returns
-        -------
-        decision : ndarray of shape (n,), float64
-        """
-        return self.score_samples(X) - self.offset_
-
-    def predict(self, X: ArrayLike) -> NDArray[np.int64]:
-        """Decide which images are good.
-
-        Parameters
-        ----------
-        X : array-like of shape (n, h, w), (n, h, w, c) or (n, n_features)
-            Images of the size of the training images.
-
-        Returns
-        -------
-        labels : ndarray of shape (n,), int
-            +1 for good, -1 for defective.
-        """
-        return np.where(self.decision_function(X) < 0, -1, 1)
-
     def texture_map(self, X: ArrayLike) -> NDArray[np.float32]:
         """Show where images are rougher than good ones.
 
@@ -217,12 +186,6 @@ class TextureDetector(OutlierMixin, BaseEstimator):
         check_is_fitted(self)
         images, _ = check_image_stack(self, X, image_shape=self.image_shape, reset=False)
         return describe_textures(images, np.arange(len(images)), self._scale)
-
-    def __sklearn_tags__(self) -> Tags:
-        """Declare that stacks of images are accepted beside tables."""
-        tags = super().__sklearn_tags__()
-        tags.input_tags.three_d_array = True
-        return tags
 
 
 class TextureModel:
@@ -380,8 +343,8 @@ def representative_rows(rows: NDArray[np.intp]) -> NDArray[np.intp]:
 
 def describe_textures(images: NDArray[Any], rows: NDArray[np.intp], scale: PixelScale) -> Floats:
     """Describe some of many images, a few at a time."""
-    chunks = (images[rows[start : start + _CHUNK]] for start in range(0, len(rows), _CHUNK))
-    return np.concatenate([describe_texture(part, scale.to_network(part)[2]) for part in chunks])
+    parts = chunks(images, rows)
+    return np.concatenate([describe_texture(part, scale.spans(part)) for part in parts])
 
 
 def description_size(image_shape: tuple[int, ...]) -> int:

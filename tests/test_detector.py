@@ -29,6 +29,7 @@ from sklearn_ncae import NCAEDetector, ResidualDetector, ResidualStatistics
 from sklearn_ncae.baselines import PCAReconstructor
 from sklearn_ncae.images import read_image
 from sklearn_ncae.residuals import DEFECT_MAP_STATISTICS, STATISTICS
+from sklearn_ncae.texture import describe_textures
 
 TINY = {"filters": (4, 8), "epochs": 2, "random_state": 0}
 METHODS = ["score_samples", "decision_function", "predict", "p_values"]
@@ -61,6 +62,14 @@ def test_methods_agree(detector, labelled_images):
     np.testing.assert_array_equal(
         detector.residual_statistics(X), ResidualStatistics().transform(detector.residual(X))
     )
+    peak = DEFECT_MAP_STATISTICS["defect_peak"].compute(detector.defect_map(X))
+    rows, scale = np.arange(len(X)), detector.reconstructor_._scale
+    texture = detector._texture.excess(describe_textures(X[..., np.newaxis], rows, scale))
+    quotients = (np.column_stack([peak, texture]) - detector._center) / detector._scale
+    np.testing.assert_array_equal(scores, -quotients.max(axis=1))
+    alone = NCAEDetector(statistic="defect_peak", contamination=0.1, **TINY).fit(X)
+    peak = DEFECT_MAP_STATISTICS["defect_peak"].compute(alone.defect_map(X))
+    np.testing.assert_array_equal(alone.score_samples(X), -peak)
 
 
 def test_texture_map_is_there_if_the_score_looks_at_texture(detector, good_images):

@@ -112,8 +112,9 @@ def test_repairs_what_was_drawn_in(good_images):
     assert after < 0.7 * before
     maps = reconstructor.defect_map(defective)
     marked = np.broadcast_to(defect, maps.shape).ravel()
-    # Better than by chance: how much is a matter of luck, for so small a network.
-    assert roc_auc_score(marked, maps.ravel()) > 0.7
+    # So small a network is a matter of luck, and Torch draws other weights.
+    least = 0.7 if keras.backend.backend() == "torch" else 0.8
+    assert roc_auc_score(marked, maps.ravel()) > least
 
 
 def assert_same(actual, expected):
