@@ -410,8 +410,8 @@ class NCAEDetector(_ResidualDetectorBase):
 
     ``NCAEDetector(training="reconstruct", statistic="mse")`` is the recipe of the article. The
     default draws defects into the images of good parts, trains the network to remove and to mark
-    them, and looks beside that for texture that good images do not have. That finds real defects
-    far better; see the benchmark in the documentation.
+    them, and looks beside that for texture that good images do not have. The benchmark in the
+    documentation says how well that finds real defects.
 
     Parameters
     ----------
