@@ -17,7 +17,7 @@ from sklearn.utils._param_validation import validate_parameter_constraints
 from sklearn_ncae._model_archive import ModelArchive, ModelFileError, refusing
 from sklearn_ncae.detector import _ALL_STATISTICS
 from sklearn_ncae.residuals import STATISTICS
-from sklearn_ncae.texture import description_size
+from sklearn_ncae.texture import description_shape
 
 # The classes that a model file may hold, and where they are.
 _MODULES = {
@@ -70,6 +70,10 @@ def _is_image_shape(value: Any) -> bool:
 def _is_vector(value: Any) -> bool:
     is_floats = isinstance(value, np.ndarray) and value.ndim == 1 and value.dtype.kind == "f"
     return is_floats and bool(np.isfinite(value).all())
+
+
+def _is_image_like(value: Any) -> bool:
+    return _is_weights([value]) and value.ndim == 3
 
 
 def _is_weights(value: Any) -> bool:
@@ -158,9 +162,9 @@ _ATTRIBUTES: dict[str, dict[str, Callable[[Any], bool]]] = {
         "per_image": lambda value: isinstance(value, bool),
     },
     "TextureModel": {
-        "mean": _is_vector,
-        "deviation": _is_vector,
-        "components": lambda value: _is_weights([value]) and value.ndim == 2,
+        "mean": _is_image_like,
+        "deviation": _is_image_like,
+        "components": lambda value: _is_weights([value]) and value.ndim == 4,
     },
 }
 _OPTIONAL = {
@@ -217,7 +221,7 @@ def _detector_agrees(detector: Any) -> dict[str, bool]:
         "_names and training": not of_repair or network.get("training") == "repair",
         "_names and _texture": ("texture" in detector._names) == (texture is not None),
         "_texture and image_shape_": texture is None
-        or len(texture.mean) == description_size(detector.image_shape_),
+        or texture.mean.shape == description_shape(detector.image_shape_),
         "_center": len(detector._center) == len(detector._names),
         "_scale": len(detector._scale) == len(detector._names) and (detector._scale > 0).all(),
     }
@@ -234,11 +238,10 @@ def _reconstructor_agrees(reconstructor: Any) -> dict[str, bool]:
 
 
 def _texture_agrees(texture: Any) -> dict[str, bool]:
-    n_values = len(texture.mean)
     return {
-        "mean and deviation": len(texture.deviation) == n_values,
+        "mean and deviation": texture.deviation.shape == texture.mean.shape,
         "deviation": bool((texture.deviation > 0).all()),
-        "mean and components": texture.components.shape[1] == n_values,
+        "mean and components": texture.components.shape[1:] == texture.mean.shape,
     }
 
 

@@ -142,10 +142,14 @@ def _peak(graph: Graph, maps: str, shape: tuple[int, ...], dtype: type = np.floa
     )
     smoothed = graph.add("MatMul", graph.add("MatMul", down, maps), across.T)
     n_pixels = len(down) * len(across)
-    pixels = graph.add("Reshape", smoothed, integers(-1, n_pixels))
     n_brightest = max(1, round(residuals._PEAK_SHARE * n_pixels))
-    brightest = graph.add("TopK", pixels, integers(n_brightest), n_outputs=2, sorted=0)
-    return graph.reduce("ReduceMean", graph.cast(brightest, np.float64), (1,), False)
+    return _mean_of_highest(graph, smoothed, n_pixels, n_brightest)
+
+
+def _mean_of_highest(graph: Graph, maps: str, n_pixels: int, n_highest: int) -> str:
+    pixels = graph.add("Reshape", maps, integers(-1, n_pixels))
+    highest = graph.add("TopK", pixels, integers(n_highest), n_outputs=2, sorted=0)
+    return graph.reduce("ReduceMean", graph.cast(highest, np.float64), (1,), False)
 
 
 #: Every statistic of residuals.DEFECT_MAP_STATISTICS, from maps (n, *shape), float32.
@@ -163,7 +167,7 @@ DEFECT_MAP_STATISTICS: dict[str, Callable[[Graph, str, tuple[int, ...]], str]] =
 def add_texture(
     graph: Graph, model: TextureModel, pixels: str, span: str, shape: tuple[int, ...]
 ) -> str:
-    """Add the texture's excess.
+    """Add the peak of the texture.
 
     The arithmetic is that of texture.py, sum by sum, as a logarithm follows: convolutions, which
     runtimes sum in orders of their own, would not do.
@@ -181,38 +185,43 @@ def add_texture(
 
     Returns
     -------
-    excess : str
+    peak : str
         (n,), float64.
     """
     add = graph.add
-    n_channels = shape[2]
     levels = add("Transpose", pixels, perm=[0, 3, 1, 2])
-    size = texture.block_size(shape[:2])
-    sides = tuple(-(-side // size) for side in shape[:2])
+    size, sides = texture.block_size(shape), texture.shrunk_shape(shape)
     if size > 1:
         levels = _pool(graph, "AveragePool", levels, shape[:2], (size, size))
-    cells = []
-    for distance, n_cells in texture._DISTANCES_AND_CELLS:
+    cell = texture.cell_shape(shape)
+    parts = []
+    for distance in texture._DISTANCES:
         for axis in (2, 3):
             levels = _smooth(graph, levels, sides[axis - 2], distance, axis)
-        cell = texture.cell_shape(sides, n_cells)
-        n_values = n_channels * prod(
-            -(-side // step) for side, step in zip(sides, cell, strict=True)
-        )
         for difference in _compare(graph, levels, sides, distance):
-            largest = _pool(graph, "MaxPool", difference, sides, cell)
-            cells.append(add("Reshape", largest, integers(-1, n_values)))
-    largest = graph.cast(add("Concat", *cells, axis=1), np.float64)
-    spans = graph.cast(add("Reshape", span, integers(-1, 1)), np.float64)
-    contrasts = add("Div", largest, spans)
+            parts.append(_pool(graph, "MaxPool", difference, sides, cell))
+    largest = graph.cast(add("Concat", *parts, axis=1), np.float64)
+    contrasts = add("Div", largest, graph.cast(span, np.float64))
     descriptions = add("Log", add("Add", contrasts, np.float64(texture._FAINTEST)))
     standardised = add("Div", add("Sub", descriptions, model.mean), model.deviation)
-    components = model.components.astype(np.float64)
-    usual = add("MatMul", add("MatMul", standardised, components.T), components)
-    rougher = add("Relu", add("Sub", standardised, usual))
-    square = add("Mul", rougher, rougher)
-    mean = graph.reduce("ReduceMean", add("Mul", square, square), (1,), False)
-    return add("Sqrt", add("Sqrt", mean))
+    rows = add("Reshape", standardised, integers(-1, model.mean.size))
+    components = model.components.reshape(len(model.components), -1).astype(np.float64)
+    usual = add("MatMul", add("MatMul", rows, components.T), components)
+    left = add("Reshape", add("Sub", rows, usual), integers(-1, *model.mean.shape))
+    down, across = (
+        gaussian_filter1d(np.eye(side), texture._REACH, axis=0) for side in model.mean.shape[1:]
+    )
+
+    def gathered(part: str) -> str:
+        positive = add("Relu", part)
+        square = add("Mul", positive, positive)
+        cells = graph.reduce("ReduceSum", add("Mul", square, square), (1,), False)
+        return add("MatMul", add("MatMul", down, cells), across.T)
+
+    smoother = add("Mul", left, np.float64(-texture._SMOOTHER))
+    cells = add("Sqrt", add("Sqrt", add("Max", gathered(left), gathered(smoother))))
+    n_cells = prod(model.mean.shape[1:])
+    return _mean_of_highest(graph, cells, n_cells, texture.n_highest(n_cells))
 
 
 def _smooth(graph: Graph, levels: str, side: int, distance: int, axis: int) -> str:

@@ -31,7 +31,7 @@ from sklearn_ncae.texture import (
     TextureModel,
     describe_texture,
     describe_textures,
-    held_out_excess,
+    held_out_peaks,
     representative_rows,
 )
 
@@ -442,10 +442,11 @@ class NCAEDetector(_ResidualDetectorBase):
     statistic : "auto", str or list of str, default="auto"
         What makes the score: statistics of the residual image, or with ``training="repair"``
         also of the map of marked defects, ``"defect_peak"`` (the brightest 0.5 % of the smoothed
-        map), ``"defect_max"``, ``"defect_mean"``, and ``"texture"``: how much rougher the image is
-        than good images are at the same places, see :mod:`sklearn_ncae.texture`. ``"auto"`` is
-        ``["defect_peak", "texture"]`` to repair and ``"mse"`` to reconstruct; ``"joint"`` stands
-        for all. See :class:`~sklearn_ncae.ResidualDetector` for how several make one score.
+        map), ``"defect_max"``, ``"defect_mean"``, and ``"texture"``: how much rougher or smoother
+        than good images the image is at the same places, see :mod:`sklearn_ncae.texture`.
+        ``"auto"`` is ``["defect_peak", "texture"]`` to repair and ``"mse"`` to reconstruct;
+        ``"joint"`` stands for all. See :class:`~sklearn_ncae.ResidualDetector` for how several
+        make one score.
     contamination, calibration, false_alarm_rate
         The threshold, see :class:`~sklearn_ncae.ResidualDetector`.
     verbose : int, default=0
@@ -576,7 +577,7 @@ class NCAEDetector(_ResidualDetectorBase):
             return statistics
         # What a model says of the images it has learned is no measure of others.
         descriptions = describe_textures(images, rows, self.reconstructor_._scale)
-        return np.insert(statistics, names.index("texture"), held_out_excess(descriptions), axis=1)
+        return np.insert(statistics, names.index("texture"), held_out_peaks(descriptions), axis=1)
 
     @available_if(_marks_defects)
     def defect_map(self, X: ArrayLike) -> NDArray[np.float32]:
@@ -599,7 +600,7 @@ class NCAEDetector(_ResidualDetectorBase):
 
     @available_if(_looks_at_texture)
     def texture_map(self, X: ArrayLike) -> NDArray[np.float32]:
-        """Show where images are rougher than good ones.
+        """Show where images are rougher or smoother than good ones.
 
         Available if the texture is part of the score. Coarser than the defect map, and nearer to
         what was marked by hand on the real images of the benchmark.
@@ -644,6 +645,6 @@ class NCAEDetector(_ResidualDetectorBase):
                 values |= dict(zip(of_residual, described.T, strict=True))
             if self._texture is not None and "texture" in names:
                 descriptions = describe_texture(outputs.images, outputs.span)
-                values["texture"] = self._texture.excess(descriptions)
+                values["texture"] = self._texture.peaks(descriptions)
             batches.append(np.column_stack([values[name] for name in names]))
         return np.concatenate(batches)

@@ -1,4 +1,4 @@
-"""Texture: how rough an image is at each place, and how far that is from good images.
+"""Texture: how rough an image is at each place, and how unlike good images that is.
 
 The network sees some tens of pixels around each pixel, and not where in the image it is. Texture
 is described place by place over the whole image, in numbers few enough for their usual
@@ -6,8 +6,7 @@ combinations to be learned from some tens of images: where a good part is rough,
 come together, how noisy cameras are.
 """
 
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from numbers import Real
 from typing import Any, ClassVar, Self
 
@@ -25,20 +24,28 @@ from sklearn_ncae.images import check_image_stack
 
 # Images are shrunk to about this many pixels along their shorter side, by means of blocks.
 _SIDE = 128
-# Distances of the neighbours that a pixel is compared with, each after some more smoothing, and
-# into how many cells the image is divided along each side.
-_DISTANCES_AND_CELLS = ((1, 16), (2, 16), (4, 8))
+# Distances of the neighbours that a pixel is compared with, each after some more smoothing.
+_DISTANCES = (1, 2, 4)
 # A pixel is compared with the mean of two opposite neighbours, in four directions.
 _DIRECTIONS = ((0, 1), (1, 0), (1, 1), (1, -1))
 # Weights of the smoothing along each axis, whose deviation is one pixel.
 _BINOMIAL = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)
+# Into how many cells the image is divided along each side.
+_N_CELLS = 16
 # Added before the logarithm, in standard deviations of the image: less is not seen.
 _FAINTEST = 0.01
 # Deviations of a description are not taken to be smaller than this.
-_LEAST_DEVIATION = 0.2
+_LEAST_DEVIATION = 0.4
 _MAX_COMPONENTS = 64
-# Less is not rougher, but rounded.
+# What is left over is not taken for more than rounding below this.
 _ROUNDING = 1e-12
+# How much a place counts that is smoother than usual, beside one that is rougher: defects are more
+# often rough, and good parts that are not among the training images more often smooth.
+_SMOOTHER = 0.7
+# Deviation of the Gaussian that gathers what neighbouring cells say, in cells.
+_REACH = 1.0
+# Share of the cells that make the peak of a map.
+_PEAK_SHARE = 0.02
 _N_FOLDS = 5
 _MAX_TEXTURES = 1000
 
@@ -136,15 +143,15 @@ class TextureDetector(ImageOutlierMixin):
         descriptions = describe_textures(images, rows, self._scale)
         self.texture_ = TextureModel.of(descriptions)
         if self.contamination == "auto":
-            excess = held_out_excess(descriptions)
-            self.offset_ = float(np.quantile(-excess, self.false_alarm_rate))
+            peaks = held_out_peaks(descriptions)
+            self.offset_ = float(np.quantile(-peaks, self.false_alarm_rate))
         else:
-            excess = self.texture_.excess(descriptions)
-            self.offset_ = float(np.percentile(-excess, 100.0 * float(self.contamination)))
+            peaks = self.texture_.peaks(descriptions)
+            self.offset_ = float(np.percentile(-peaks, 100.0 * float(self.contamination)))
         return self
 
     def score_samples(self, X: ArrayLike) -> Floats:
-        """Return minus the excess of each image's texture.
+        """Return minus the peak of each image's texture map.
 
         Parameters
         ----------
@@ -164,10 +171,10 @@ class TextureDetector(ImageOutlierMixin):
             If X is not a stack of finite images as in `fit`.
         """
         descriptions = self._describe(X)
-        return -self.texture_.excess(descriptions)
+        return -self.texture_.peaks(descriptions)
 
     def texture_map(self, X: ArrayLike) -> NDArray[np.float32]:
-        """Show where images are rougher than good ones.
+        """Show where images are rougher or smoother than good ones.
 
         Parameters
         ----------
@@ -192,14 +199,13 @@ class TextureModel:
     """What the textures of good images have in common: their mean and their usual combinations.
 
     A description is compared with what the usual combinations can make of it, as an autoencoder's
-    input with its output. What is rougher than that counts, in the deviations of good images;
-    what is smoother does not.
+    input with its output. What is left over counts, in the deviations of good images.
 
     Parameters
     ----------
-    mean, deviation : ndarray of shape (n_values,), float64
-        Of the descriptions of good images.
-    components : ndarray of shape (n_components, n_values), float32
+    mean, deviation : ndarray of shape (n_parts, n_rows, n_columns), float64
+        Of the descriptions of good images, see `describe_texture`.
+    components : ndarray of shape (n_components, n_parts, n_rows, n_columns), float32
         Their principal components, in units of the deviations; most of the model's size.
     """
 
@@ -210,35 +216,66 @@ class TextureModel:
 
     @classmethod
     def of(cls, descriptions: Floats) -> Self:
-        """Learn from descriptions of good images, of shape (n, n_values)."""
+        """Learn from descriptions of good images, of shape (n, n_parts, n_rows, n_columns)."""
         mean = descriptions.mean(axis=0)
         deviation = np.sqrt(descriptions.var(axis=0) + _LEAST_DEVIATION**2)
         n_components = max(1, min(_MAX_COMPONENTS, len(descriptions) // 2))
-        _, _, axes = np.linalg.svd((descriptions - mean) / deviation, full_matrices=False)
-        return cls(mean, deviation, axes[:n_components].astype(np.float32))
+        standardised = ((descriptions - mean) / deviation).reshape(len(descriptions), -1)
+        _, _, axes = np.linalg.svd(standardised, full_matrices=False)
+        components = axes[:n_components].reshape(-1, *mean.shape)
+        return cls(mean, deviation, components.astype(np.float32))
 
-    def excess(self, descriptions: Floats) -> NDArray[np.float64]:
-        """How much rougher images are than good ones.
+    def cells(self, descriptions: Floats) -> NDArray[np.float64]:
+        """How unlike good images each cell of an image is.
 
         Parameters
         ----------
-        descriptions : ndarray of shape (n, n_values), float64
+        descriptions : ndarray of shape (n, n_parts, n_rows, n_columns), float64
 
         Returns
         -------
-        excess : ndarray of shape (n,), float64
-            At least 0. The fourth root of the mean fourth power over the description: neither a
-            single value decides, nor all of them alike.
+        cells : ndarray of shape (n, n_rows, n_columns), float64
+            At least 0. Fourth powers of what is left over, summed over the parts and gathered
+            from neighbouring cells, apart for what is rougher and what is smoother than usual;
+            the fourth root of the larger of the two, where smoother counts 0.7.
         """
-        fourth_powers = (np.square(np.square(rougher)) for rougher in self._rougher(descriptions))
-        return np.array([np.mean(powers) ** 0.25 for powers in fourth_powers])
+        components = self.components.reshape(len(self.components), -1).astype(np.float64)
+        cells = np.empty((len(descriptions), *descriptions.shape[2:]))
+        for description, unusual in zip(descriptions, cells, strict=True):
+            # Sums that do not depend on the other images, nor on the number of threads.
+            standardised = ((description - self.mean) / self.deviation).ravel()
+            code = np.einsum("cv,v->c", components, standardised)
+            left = standardised - np.einsum("cv,c->v", components, code)
+            left = np.where(np.abs(left) > _ROUNDING, left, 0.0).reshape(self.mean.shape)
+            rougher, smoother = (
+                # A small defect is in few parts and cells; the fourth powers let it be seen.
+                gaussian_filter((np.square(np.square(np.maximum(part, 0)))).sum(axis=0), _REACH)
+                for part in (left, _SMOOTHER * -left)
+            )
+            unusual[...] = np.sqrt(np.sqrt(np.maximum(rougher, smoother)))
+        return cells
 
-    def maps(self, descriptions: Floats, image_shape: tuple[int, ...]) -> NDArray[np.float32]:
-        """Where images are rougher than good ones: the cells of the finest grid, smoothed.
+    def peaks(self, descriptions: Floats) -> NDArray[np.float64]:
+        """How unlike good images each image is: the mean of its highest 2 % of cells.
 
         Parameters
         ----------
-        descriptions : ndarray of shape (n, n_values), float64
+        descriptions : ndarray of shape (n, n_parts, n_rows, n_columns), float64
+
+        Returns
+        -------
+        peaks : ndarray of shape (n,), float64
+            At least 0.
+        """
+        cells = np.sort(self.cells(descriptions).reshape(len(descriptions), -1), axis=1)
+        return cells[:, -n_highest(cells.shape[1]) :].mean(axis=1)
+
+    def maps(self, descriptions: Floats, image_shape: tuple[int, ...]) -> NDArray[np.float32]:
+        """Interpolate between the centres of the cells, for every pixel of an image.
+
+        Parameters
+        ----------
+        descriptions : ndarray of shape (n, n_parts, n_rows, n_columns), float64
         image_shape : tuple of (int, int, int)
             Height, width and channels of the images.
 
@@ -247,56 +284,48 @@ class TextureModel:
         maps : ndarray of shape (n, h, w), float32
             At least 0, in deviations of good images.
         """
-        height, width, n_channels = image_shape
-        size = block_size(image_shape[:2])
-        grids = [grid_shape(image_shape, n_cells) for _, n_cells in _DISTANCES_AND_CELLS]
-        finest = max(grids)
-        cell = cell_shape(_shrunk(image_shape), max(n for _, n in _DISTANCES_AND_CELLS))
-        sides = tuple(size * side for side in cell)
-        ends = np.cumsum([len(_DIRECTIONS) * n_channels * math.prod(grid) for grid in grids])
-        maps = np.empty((len(descriptions), height, width), np.float32)
-        for rougher, whole in zip(self._rougher(descriptions), maps, strict=True):
-            parts = np.split(np.square(rougher), ends[:-1])
-            squares = sum(
-                part.reshape(-1, *grid).sum(axis=0)
-                for part, grid in zip(parts, grids, strict=True)
-                if grid == finest
+        size = block_size(image_shape)
+        cells = self.cells(descriptions)
+        down, across = (
+            _interpolation(side, n_cells, size * n_blocks)
+            for side, n_cells, n_blocks in zip(
+                image_shape[:2], cells.shape[1:], cell_shape(image_shape), strict=True
             )
-            pixels = np.repeat(np.repeat(squares, sides[0], 0), sides[1], 1)[:height, :width]
-            whole[...] = np.sqrt(gaussian_filter(pixels, sides))
-        return maps
-
-    def _rougher(self, descriptions: Floats) -> Iterator[Floats]:
-        components = self.components.astype(np.float64)
-        for description in descriptions:
-            # Sums that do not depend on the other images, nor on the number of threads.
-            standardised = (description - self.mean) / self.deviation
-            code = np.einsum("cv,v->c", components, standardised)
-            usual = np.einsum("cv,c->v", components, code)
-            excess = standardised - usual
-            yield np.where(excess > _ROUNDING, excess, 0.0)
+        )
+        return np.matmul(np.matmul(down, cells), across.T).astype(np.float32)
 
 
-def held_out_excess(descriptions: Floats) -> NDArray[np.float64]:
-    """Excess of each description over what is learned from others, by cross-validation.
+def _interpolation(side: int, n_cells: int, cell_side: int) -> Floats:
+    """Return the weight that each cell has in each pixel along an axis."""
+    places = (np.arange(side) + 0.5) / cell_side - 0.5
+    return np.transpose([np.interp(places, range(n_cells), cell) for cell in np.eye(n_cells)])
+
+
+def n_highest(n_cells: int) -> int:
+    """Return how many cells make the peak of a map."""
+    return max(1, round(_PEAK_SHARE * n_cells))
+
+
+def held_out_peaks(descriptions: Floats) -> NDArray[np.float64]:
+    """Peak of each description over what is learned from others, by cross-validation.
 
     Parameters
     ----------
-    descriptions : ndarray of shape (n, n_values), float64
+    descriptions : ndarray of shape (n, n_parts, n_rows, n_columns), float64
         Of good images; a single one is compared with itself.
 
     Returns
     -------
-    excess : ndarray of shape (n,), float64
+    peaks : ndarray of shape (n,), float64
     """
     n = len(descriptions)
     if n == 1:
-        return TextureModel.of(descriptions).excess(descriptions)
-    excess = np.empty(n)
+        return TextureModel.of(descriptions).peaks(descriptions)
+    peaks = np.empty(n)
     fold = np.arange(n) % _N_FOLDS
     for held_out in (fold == i for i in range(min(n, _N_FOLDS))):
-        excess[held_out] = TextureModel.of(descriptions[~held_out]).excess(descriptions[held_out])
-    return excess
+        peaks[held_out] = TextureModel.of(descriptions[~held_out]).peaks(descriptions[held_out])
+    return peaks
 
 
 def describe_texture(images: NDArray[Any], spans: Any) -> NDArray[np.float64]:
@@ -305,7 +334,7 @@ def describe_texture(images: NDArray[Any], spans: Any) -> NDArray[np.float64]:
     Each pixel of the image, shrunk to about 128 pixels, is compared with the mean of two opposite
     neighbours, in four directions and at distances of 1, 2 and 4 pixels, after smoothing that
     grows with the distance. Of each comparison the largest absolute value in each cell of a grid
-    is taken, and of that the logarithm.
+    of 16 by 16 is taken, and of that the logarithm.
 
     Parameters
     ----------
@@ -316,22 +345,24 @@ def describe_texture(images: NDArray[Any], spans: Any) -> NDArray[np.float64]:
 
     Returns
     -------
-    descriptions : ndarray of shape (n, n_values), float64
-        Each depends on its own image alone.
+    descriptions : ndarray of shape (n, n_parts, n_rows, n_columns), float64
+        A part is one channel compared at one distance in one direction. Each description depends
+        on its own image alone.
     """
-    size = block_size(images.shape[1:3])
+    size = block_size(images.shape[1:])
+    cell = cell_shape(images.shape[1:])
     dtype = np.result_type(images.dtype, np.float32)
     largest = []
     for image in images:
         levels = np.moveaxis(image, 2, 0).astype(dtype, order="C")
         for axis in (1, 2):
             levels = block_means(levels, size, axis)
-        cells = []
-        for distance, n_cells in _DISTANCES_AND_CELLS:
+        parts = []
+        for distance in _DISTANCES:
             levels = _smooth(_smooth(levels, distance, 1), distance, 2)
-            cells += [_largest_of_cells(part, n_cells) for part in _compare(levels, distance)]
-        largest.append(np.concatenate(cells))
-    contrasts = np.array(largest, np.float64) / np.reshape(spans, (-1, 1))
+            parts += [_largest_of_cells(part, *cell) for part in _compare(levels, distance)]
+        largest.append(np.concatenate(parts))
+    contrasts = np.array(largest, np.float64) / spans
     return np.log(contrasts + _FAINTEST)
 
 
@@ -347,43 +378,40 @@ def describe_textures(images: NDArray[Any], rows: NDArray[np.intp], scale: Pixel
     return np.concatenate([describe_texture(part, scale.spans(part)) for part in parts])
 
 
-def description_size(image_shape: tuple[int, ...]) -> int:
-    """Return the number of values that describe an image of a height, width and channels."""
-    n_cells = sum(math.prod(grid_shape(image_shape, n)) for _, n in _DISTANCES_AND_CELLS)
-    return n_cells * len(_DIRECTIONS) * image_shape[2]
+def description_shape(image_shape: tuple[int, ...]) -> tuple[int, int, int]:
+    """Return the parts, rows and columns that describe images of a height, width and channels."""
+    n_rows, n_columns = (
+        -(-side // step)
+        for side, step in zip(shrunk_shape(image_shape), cell_shape(image_shape), strict=True)
+    )
+    return len(_DISTANCES) * len(_DIRECTIONS) * image_shape[2], n_rows, n_columns
 
 
-def grid_shape(image_shape: tuple[int, ...], n_cells: int) -> tuple[int, int]:
-    """Return the rows and columns of the grid that images are divided by into cells."""
-    sides = _shrunk(image_shape)
-    height, width = cell_shape(sides, n_cells)
-    return -(-sides[0] // height), -(-sides[1] // width)
+def block_size(image_shape: tuple[int, ...]) -> int:
+    """Return the side of the blocks whose means are taken of images."""
+    return max(1, round(min(image_shape[:2]) / _SIDE))
 
 
-def _shrunk(image_shape: tuple[int, ...]) -> tuple[int, int]:
-    size = block_size(image_shape[:2])
+def shrunk_shape(image_shape: tuple[int, ...]) -> tuple[int, int]:
+    """Return the height and width of the shrunk images."""
+    size = block_size(image_shape)
     return -(-image_shape[0] // size), -(-image_shape[1] // size)
 
 
-def block_size(shape: tuple[int, ...]) -> int:
-    """Return the side of the blocks whose means are taken of images of a height and width."""
-    return max(1, round(min(shape) / _SIDE))
+def cell_shape(image_shape: tuple[int, ...]) -> tuple[int, int]:
+    """Return the height and width of the cells of shrunk images; the last may be partial."""
+    height, width = shrunk_shape(image_shape)
+    return -(-height // _N_CELLS), -(-width // _N_CELLS)
 
 
-def cell_shape(shape: tuple[int, ...], n_cells: int) -> tuple[int, int]:
-    """Return the height and width of the cells of a grid, of which the last may be partial."""
-    return -(-shape[0] // n_cells), -(-shape[1] // n_cells)
-
-
-def _largest_of_cells(levels: NDArray[Any], n_cells: int) -> NDArray[Any]:
+def _largest_of_cells(levels: NDArray[Any], height: int, width: int) -> NDArray[Any]:
     c, h, w = levels.shape
-    height, width = cell_shape((h, w), n_cells)
     # Rows first, and those of whole cells by their shape, is many times faster than another way.
     whole = h // height * height
     rows = levels[:, :whole].reshape(c, -1, height, w).max(axis=2)
     if whole < h:
         rows = np.concatenate([rows, levels[:, whole:].max(axis=1, keepdims=True)], axis=1)
-    return np.maximum.reduceat(rows, np.arange(0, w, width), axis=2).ravel()
+    return np.maximum.reduceat(rows, np.arange(0, w, width), axis=2)
 
 
 def _smooth(levels: NDArray[Any], distance: int, axis: int) -> NDArray[Any]:

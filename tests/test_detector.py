@@ -64,7 +64,7 @@ def test_methods_agree(detector, labelled_images):
     )
     peak = DEFECT_MAP_STATISTICS["defect_peak"].compute(detector.defect_map(X))
     rows, scale = np.arange(len(X)), detector.reconstructor_._scale
-    texture = detector._texture.excess(describe_textures(X[..., np.newaxis], rows, scale))
+    texture = detector._texture.peaks(describe_textures(X[..., np.newaxis], rows, scale))
     quotients = (np.column_stack([peak, texture]) - detector._center) / detector._scale
     np.testing.assert_array_equal(scores, -quotients.max(axis=1))
     alone = NCAEDetector(statistic="defect_peak", contamination=0.1, **TINY).fit(X)

@@ -293,15 +293,11 @@ HOSTILE_TEXTURES = {
     ),
     "mean of another size": (
         lambda d: texture(d).update(mean=attributes(d)["_center"]),
-        "contradicts itself in mean and deviation",
+        "mean of its TextureModel cannot be",
     ),
     "of other images": (
-        lambda d: texture(d).update(
-            mean=attributes(d)["_center"],
-            deviation=attributes(d)["_scale"],
-            components=inner(d)["weights_"][0],
-        ),
-        "components",
+        lambda d: texture(d).update(components=inner(d)["weights_"][0]),
+        "contradicts itself in mean and components",
     ),
     "blocks that fill the memory": (
         lambda d: inner(d)["_network"]["dict"].update(block_size=10**9),
