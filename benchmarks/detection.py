@@ -291,7 +291,7 @@ def evaluate(task: Task) -> dict[str, Any]:
         record["roc_auc_interval"] = bootstrap_confidence_interval(
             y_test, decision, groups=data.groups[test], random_state=0
         )
-    kinds = [kind for kind in ("defect_map", "texture_map") if hasattr(task.detector, kind)]
+    kinds = [kind for kind in ("anomaly_map", "texture_map") if hasattr(task.detector, kind)]
     if data.masks is not None and kinds:
         maps = getattr(task.detector, kinds[0])(data.images[test])
         record["aupro"] = aupro_score(data.masks[test], maps)

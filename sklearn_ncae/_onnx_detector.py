@@ -1,7 +1,7 @@
 """A fitted detector as one ONNX graph, from the pixels to the decision."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from os import PathLike
 from typing import Any, NamedTuple
 
@@ -66,17 +66,27 @@ def export_detector(detector: Any, path: str | PathLike[str], dtype: str) -> Non
     residuals = Residuals(graph, residual, detector.image_shape_)
     statistics = {name: STATISTICS[name] for name in detector._names if name in STATISTICS}
     values = {name: add(residuals) for name, add in statistics.items()}
+    maps_of: dict[str, str] = {}  # by the statistic that is their peak
     if outputs.logits is not None and hasattr(detector, "defect_map"):
         maps = graph.add("Sigmoid", outputs.logits)
         graph.output("defect_map", maps, np.float32, (height, width))
+        maps_of["defect_peak"] = graph.cast(maps, np.float64)
         of_maps = {
             n: DEFECT_MAP_STATISTICS[n] for n in detector._names if n in DEFECT_MAP_STATISTICS
         }
         values |= {name: add(graph, maps, (height, width)) for name, add in of_maps.items()}
     if outputs.span is not None and "texture" in detector._names:
-        values["texture"] = add_texture(
+        values["texture"], maps_of["texture"] = add_texture(
             graph, detector._texture, pixels, outputs.span, detector.image_shape_
         )
+    joined = [
+        _quotient(graph, maps_of[name], center, scale)
+        for name, center, scale in _joined_statistics(detector)
+        if name in maps_of
+    ]
+    if joined:
+        maps = graph.cast(_smooth_maximum(graph, joined), np.float32)
+        graph.output("anomaly_map", maps, np.float32, (height, width))
     _add_decision(graph, detector, [values[name] for name in detector._names], offset)
     graph.save(
         path,
@@ -171,14 +181,11 @@ def _add_keras(graph: Graph, reconstructor: Any, pixels: str, unit: DTypeLike) -
 def _add_decision(graph: Graph, detector: Any, values: list[str], offset: float) -> None:
     """Join the statistics as the detector does, and judge the score."""
     add = graph.add
-    deviations = []
-    parts = zip(detector._names, values, detector._center, detector._scale, strict=True)
-    for name, value, center, scale in parts:
-        deviation = add("Sub", value, np.float64(center))
-        if _is_two_sided(name):
-            deviation = add("Abs", deviation)
-        deviations.append(add("Div", deviation, np.float64(scale)))
-    score = add("Neg", add("Max", *deviations))
+    quotients = [
+        _quotient(graph, value, center, scale, two_sided=_is_two_sided(name))
+        for value, (name, center, scale) in zip(values, _joined_statistics(detector), strict=True)
+    ]
+    score = add("Neg", _smooth_maximum(graph, quotients))
     graph.output("score", score, np.float64)
 
     decision = add("Sub", score, np.float64(offset))
@@ -198,6 +205,28 @@ def _add_decision(graph: Graph, detector: Any, values: list[str], offset: float)
         rank = graph.reduce("ReduceSum", graph.cast(below, np.float64), (1,), False)
         rank = add("Add", rank, np.float64(1))
         graph.output("p_value", add("Div", rank, np.float64(len(calibration) + 1)), np.float64)
+
+
+def _joined_statistics(detector: Any) -> Iterator[tuple[str, float, float]]:
+    return zip(detector._names, detector._center, detector._scale, strict=True)
+
+
+def _quotient(
+    graph: Graph, value: str, center: float, scale: float, *, two_sided: bool = False
+) -> str:
+    deviation = graph.add("Sub", value, np.float64(center))
+    if two_sided:
+        deviation = graph.add("Abs", deviation)
+    return graph.add("Div", deviation, np.float64(scale))
+
+
+def _smooth_maximum(graph: Graph, quotients: list[str]) -> str:
+    largest = graph.add("Max", *quotients)
+    if len(quotients) == 1:
+        return largest
+    # The logarithm of the sum of exponentials, of which none is more than 1.
+    shares = [graph.add("Exp", graph.add("Sub", quotient, largest)) for quotient in quotients]
+    return graph.add("Add", largest, graph.add("Log", graph.add("Sum", *shares)))
 
 
 def _metadata(detector: Any, offset: float) -> dict[str, str]:

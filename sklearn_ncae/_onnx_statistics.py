@@ -166,8 +166,8 @@ DEFECT_MAP_STATISTICS: dict[str, Callable[[Graph, str, tuple[int, ...]], str]] =
 
 def add_texture(
     graph: Graph, model: TextureModel, pixels: str, span: str, shape: tuple[int, ...]
-) -> str:
-    """Add the peak of the texture.
+) -> tuple[str, str]:
+    """Add the peak of the texture, and its map.
 
     The arithmetic is that of texture.py, sum by sum, as a logarithm follows: convolutions, which
     runtimes sum in orders of their own, would not do.
@@ -187,6 +187,8 @@ def add_texture(
     -------
     peak : str
         (n,), float64.
+    maps : str
+        (n, height, width), float64.
     """
     add = graph.add
     levels = add("Transpose", pixels, perm=[0, 3, 1, 2])
@@ -221,7 +223,9 @@ def add_texture(
     smoother = add("Mul", left, np.float64(-texture._SMOOTHER))
     cells = add("Sqrt", add("Sqrt", add("Max", gathered(left), gathered(smoother))))
     n_cells = prod(model.mean.shape[1:])
-    return _mean_of_highest(graph, cells, n_cells, texture.n_highest(n_cells))
+    peak = _mean_of_highest(graph, cells, n_cells, texture.n_highest(n_cells))
+    down, across = texture.interpolations(shape)
+    return peak, add("MatMul", add("MatMul", down, cells), across.T)
 
 
 def _smooth(graph: Graph, levels: str, side: int, distance: int, axis: int) -> str:

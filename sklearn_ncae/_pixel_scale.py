@@ -50,22 +50,31 @@ class PixelScale:
         low, span : numbers or ndarrays of shape (n, 1, 1, 1)
             What brings outputs back: ``outputs * span + low``.
         """
-        pixels = self._pixels(images)
-        low, span = pixels.dtype.type(self.low), self.spans(pixels)
-        if self.per_image:
-            low = pixels.mean(axis=(1, 2, 3), keepdims=True)
-        return ((pixels - low) / span).astype(np.float32, copy=False), low, span
+        dtype = np.result_type(images.dtype, np.float32)
+        low, span = dtype.type(self.low), dtype.type(self.span)
+        scaled = np.empty(images.shape, np.float32)
+        if not self.per_image:
+            np.divide(images - low, span, out=scaled, casting="same_kind")
+            return scaled, low, span
+        lows, spans = np.empty((2, len(images), 1, 1, 1), dtype)
+        # One at a time, as it fits into the cache.
+        for image, result, of_low, of_span in zip(images, scaled, lows, spans, strict=True):
+            centred, of_low[...], of_span[...] = self._centred(image, dtype)
+            np.divide(centred, of_span, out=result, casting="same_kind")
+        return scaled, lows, spans
 
     def spans(self, images: NDArray[Any]) -> Any:
         """Return what differences of pixel values are divided by, as `to_network` does."""
-        pixels = self._pixels(images)
-        span = pixels.dtype.type(self.span)
+        dtype = np.result_type(images.dtype, np.float32)
         if not self.per_image:
-            return span
-        least = pixels.dtype.type(self.LEAST_CONTRAST) * span
-        return pixels.std(axis=(1, 2, 3), keepdims=True) + least
+            return dtype.type(self.span)
+        spans = [self._centred(image, dtype)[2] for image in images]
+        return np.reshape(spans, (-1, 1, 1, 1))
 
-    @staticmethod
-    def _pixels(images: NDArray[Any]) -> NDArray[Any]:
+    def _centred(self, image: NDArray[Any], dtype: np.dtype[Any]) -> tuple[NDArray[Any], Any, Any]:
         # In C order: the order of a sum would change its rounding.
-        return images.astype(np.result_type(images.dtype, np.float32), order="C", copy=False)
+        pixels = image.astype(dtype, order="C", copy=False)
+        mean = pixels.mean()
+        centred = pixels - mean
+        least = dtype.type(self.LEAST_CONTRAST) * dtype.type(self.span)
+        return centred, mean, np.sqrt(np.square(centred).mean()) + least

@@ -38,6 +38,9 @@ from sklearn_ncae.texture import (
 # The statistics of a network that repairs; a defect is known to raise those not of the residual.
 _ALL_STATISTICS = (*STATISTICS, *DEFECT_MAP_STATISTICS, "texture")
 
+# Statistics that are the peak of a map, and the method that shows it.
+_MAPS_OF_PEAKS = {"defect_peak": "defect_map", "texture": "texture_map"}
+
 _DETECTOR_CONSTRAINTS: dict[str, list[Any]] = {
     "statistic": [str, "array-like"],
     "contamination": [StrOptions({"auto"}), Interval(Real, 0, 0.5, closed="right")],
@@ -68,11 +71,23 @@ def _is_two_sided(name: str) -> bool:
     return name in STATISTICS and STATISTICS[name].abnormal_tail == "both"
 
 
+def _names_of(detector: Any) -> list[str]:
+    """List the statistics of the score: before the fit, what they will be; afterwards, are."""
+    return getattr(detector, "_names", None) or detector._check_statistic()
+
+
 def _looks_at_texture(detector: Any) -> bool:
-    # Before the fit, what will be there; afterwards, what is.
-    names = getattr(detector, "_names", None) or detector._check_statistic()
-    if "texture" not in names:
+    if "texture" not in _names_of(detector):
         raise AttributeError("texture_map needs 'texture' among the statistics of the score.")
+    return True
+
+
+def _has_peaks(detector: Any) -> bool:
+    if not set(_MAPS_OF_PEAKS).intersection(_names_of(detector)):
+        raise AttributeError(
+            "anomaly_map needs a score with "
+            f"{' or '.join(map(repr, _MAPS_OF_PEAKS))} among its statistics."
+        )
     return True
 
 
@@ -295,7 +310,9 @@ class _ResidualDetectorBase(ImageOutlierMixin):
         self, images: NDArray[Any], rows: NDArray[np.intp] | None = None
     ) -> NDArray[np.float64]:
         statistics = self._statistics(images, self._names, rows)
-        scores: NDArray[np.float64] = -(self._deviations(statistics) / self._scale).max(axis=1)
+        # A smooth maximum: of one statistic, or where one stands out, it is that.
+        quotients = self._deviations(statistics) / self._scale
+        scores: NDArray[np.float64] = -np.logaddexp.reduce(quotients, axis=1)
         return scores
 
     def __sklearn_is_fitted__(self) -> bool:
@@ -320,8 +337,10 @@ class ResidualDetector(_ResidualDetectorBase):
         negated. A statistic that a defect may move either way (mean, sum, min, skewness,
         kurtosis and the entropies) is scored by its distance from the median of the training
         images. Of several statistics, the deviation from that median is divided by its 95 %
-        quantile on the training images, and the largest quotient is the score: a statistic that
-        repeats another adds nothing. Of more than 1000 training images, as many are looked at.
+        quantile on the training images, and the score is the logarithm of the sum of the
+        exponentials of the quotients. That is a smooth maximum: a statistic that stands out
+        decides, two that are raised count for more than one, and one that repeats another adds
+        0.7 at most. Of more than 1000 training images, as many are looked at.
     contamination : "auto" or float in (0, 0.5], default="auto"
         How the offset is found. A number is the fraction of training images that are to be
         called defects. With ``"auto"`` the offset comes from good images held out of training,
@@ -598,6 +617,32 @@ class NCAEDetector(_ResidualDetectorBase):
         images, _ = self._check(X)
         return self.reconstructor_._mark_defects(images)
 
+    @available_if(_has_peaks)
+    def anomaly_map(self, X: ArrayLike) -> NDArray[np.float32]:
+        """Show what makes the score.
+
+        Available if the score has the statistic ``"defect_peak"`` or ``"texture"``. With both, as
+        by default, it joins the defect map and the texture map as the score joins their peaks.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, h, w), (n, h, w, c) or (n, n_features)
+            Images of the size of the training images.
+
+        Returns
+        -------
+        maps : ndarray of shape (n, h, w), float32
+            In the unit of the score, but higher where more abnormal: of a score of several
+            statistics, 0 is the usual peak of a training image, and 1 is unusual.
+        """
+        check_is_fitted(self)
+        joined = [
+            (getattr(self, _MAPS_OF_PEAKS[name])(X) - np.float32(center)) / np.float32(scale)
+            for name, center, scale in zip(self._names, self._center, self._scale, strict=True)
+            if name in _MAPS_OF_PEAKS
+        ]
+        return np.logaddexp.reduce(joined, axis=0)
+
     @available_if(_looks_at_texture)
     def texture_map(self, X: ArrayLike) -> NDArray[np.float32]:
         """Show where images are rougher or smoother than good ones.
@@ -633,12 +678,17 @@ class NCAEDetector(_ResidualDetectorBase):
     def _describe(self, images: NDArray[Any], names: list[str]) -> NDArray[np.float64]:
         of_residual = [name for name in names if name in STATISTICS]
         of_map = [name for name in names if name in DEFECT_MAP_STATISTICS]
+        # In the mean of a whole map, blocks that are partial count for less.
+        detail = bool(of_residual) or "defect_mean" in of_map
+        block_size = 1 if detail else self.reconstructor_._network.get("block_size", 1)
         batches = []
-        for outputs in self.reconstructor_._run(images):
+        for outputs in self.reconstructor_._run(images, detail=detail):
             values: dict[str, NDArray[np.float64]] = {}
             if of_map:
                 maps = outputs.defect_maps
-                values |= {name: DEFECT_MAP_STATISTICS[name].compute(maps) for name in of_map}
+                values |= {
+                    name: DEFECT_MAP_STATISTICS[name].compute(maps, block_size) for name in of_map
+                }
             if of_residual:
                 residuals = residual_image(outputs.images, outputs.reconstructions)
                 described = ResidualStatistics(of_residual).transform(residuals)

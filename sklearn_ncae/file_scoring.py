@@ -20,6 +20,8 @@ from sklearn_ncae.images import ImageLoader
 
 # Where a detector marks no defects, a residual of this part of the full scale is drawn strongest.
 _STRONG_RESIDUAL = 0.25
+# Thresholds are not taken to be lower than this in drawing a map: little would fill the picture.
+_LEAST_THRESHOLD = 0.5
 
 
 @dataclass(frozen=True)
@@ -432,6 +434,12 @@ def _p_values(
 
 
 def _maps(detector: Any, images: NDArray[Any]) -> NDArray[np.float32] | None:
+    for name in ("anomaly_map", "texture_map"):
+        part, inputs = part_with(detector, name, images)
+        if part is not None:
+            # Strongest at twice what makes an image a defect.
+            strongest = 2 * max(-part.offset_, _LEAST_THRESHOLD)
+            return np.clip(getattr(part, name)(inputs) / np.float32(strongest), 0, 1)
     part, inputs = part_with(detector, "defect_map", images)
     if part is not None:
         return np.clip(part.defect_map(inputs), 0, 1)

@@ -342,13 +342,25 @@ class RepairLoss(keras.losses.Loss):
         return image + self.mask_weight * focal
 
 
+def without_detail(model: keras.Model) -> keras.Model:
+    """Return the part of a network that works on means of blocks; all of it, if it has no blocks.
+
+    Parameters
+    ----------
+    model : keras.Model
+        As from `build_network`.
+    """
+    detail = next((layer for layer in model.layers if isinstance(layer, DetailUpsampling2D)), None)
+    return model if detail is None else keras.Model(model.input, detail.input[0])
+
+
 def compile_forward(model: keras.Model) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
     """Compile the forward pass, such that each image's result depends on it alone.
 
     Parameters
     ----------
     model : keras.Model
-        As from `build_network`.
+        As from `build_network` or `without_detail`.
 
     Returns
     -------

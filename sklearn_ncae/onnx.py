@@ -35,16 +35,17 @@ def export(detector: Any, path: str | PathLike[str], *, dtype: str = "auto") -> 
     The graph takes a batch of images as they were given to `fit`, and has these outputs, of which
     a runtime computes those that it is asked for:
 
-    ==============  ==========================  ===================================================
+    =============== ==========================  ===================================================
     name            shape, dtype                value
-    ==============  ==========================  ===================================================
+    =============== ==========================  ===================================================
     ``score``       (n,), float64               as `score_samples`
     ``decision``    (n,), float64               as `decision_function`
     ``prediction``  (n,), int64                 as `predict`: +1 for good, -1 for defective
     ``p_value``     (n,), float64               as `p_values`; with ``contamination="auto"``
     ``residual``    (n, \*image), float         as `residual`
     ``defect_map``  (n, h, w), float32          as `defect_map`; with ``training="repair"``
-    ==============  ==========================  ===================================================
+    ``anomaly_map`` (n, h, w), float32          as `anomaly_map`; where the detector has one
+    =============== ==========================  ===================================================
 
     The metadata of the model holds, as JSON, the ``offset``, the ``labels``, ``image_shape``, the
     ``pixel_range`` of the training images, the ``statistic``, ``false_alarm_rate``, ``detector``
@@ -326,6 +327,24 @@ class OnnxDetector:
             In [0, 1]; not calibrated on real defects, which the network has never seen.
         """
         return self._run("defect_map", X)
+
+    @_IfExported("anomaly_map", "none of its statistics is the peak of a map.")
+    def anomaly_map(self, X: ArrayLike) -> NDArray[np.float32]:
+        """Show what makes the score.
+
+        Available if the detector had it, as by default.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, h, w), (n, h, w, c) or (n, n_features)
+            Images of the size of the training images.
+
+        Returns
+        -------
+        maps : ndarray of shape (n, h, w), float32
+            In the unit of the score, but higher where more abnormal.
+        """
+        return self._run("anomaly_map", X)
 
     def _run(self, output: str, X: ArrayLike) -> NDArray[Any]:
         return self._run_checked(output, self._check(X)[0])

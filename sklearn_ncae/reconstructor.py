@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from numbers import Integral, Real
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -46,7 +46,7 @@ class _Outputs:
         Which of all images they are.
     images : ndarray of shape (n, h, w, c)
     outputs : ndarray of shape (n, h, w, c) or (n, h, w, c + 1), float32
-        As they leave the network.
+        As they leave the network; without detail, a block of the images' pixels is one pixel.
     low, span : numbers or ndarrays of shape (n, 1, 1, 1)
         What brings them to the unit of the images.
     """
@@ -66,9 +66,17 @@ class _Outputs:
 
     @property
     def defect_maps(self) -> NDArray[np.float32]:
-        """Probabilities (n, h, w), of a network that repairs."""
+        """Probabilities (n, h, w), of a network that repairs; without detail, one per block."""
         maps: NDArray[np.float32] = expit(self.outputs[..., self.images.shape[3]])
         return maps
+
+
+class _Compiled(NamedTuple):
+    """A network and its forward passes, whole and without the detail of large images."""
+
+    model: Any
+    forward: Callable[[NDArray[np.float32]], NDArray[np.float32]]
+    forward_without_detail: Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 
 class NCAEReconstructor(BaseEstimator):
@@ -429,10 +437,14 @@ class NCAEReconstructor(BaseEstimator):
             maps[outputs.rows] = outputs.defect_maps
         return maps
 
-    def _run(self, images: NDArray[Any]) -> Iterator[_Outputs]:
-        """Run the network batch by batch, on the next one while the caller uses one."""
+    def _run(self, images: NDArray[Any], *, detail: bool = True) -> Iterator[_Outputs]:
+        """Run the network batch by batch, on the next one while the caller uses one.
+
+        Without detail it is faster, and of large images only what is one per block is made.
+        """
         step = int(np.clip(_BATCH_PIXELS // np.prod(self.image_shape_[:2]), 2, _BATCH_IMAGES))
-        _, forward = self._compiled()
+        compiled = self._compiled()
+        forward = compiled.forward if detail else compiled.forward_without_detail
 
         def run(start: int) -> _Outputs:
             rows = slice(start, start + step)
@@ -454,18 +466,19 @@ class NCAEReconstructor(BaseEstimator):
     def model_(self) -> Any:
         """The trained Keras network, rebuilt from its weights after a copy or a pickle."""
         check_is_fitted(self)
-        return self._compiled()[0]
+        return self._compiled().model
 
-    def _compiled(self) -> tuple[Any, Any]:
-        """Return the network and its compiled forward pass, building what is not there."""
+    def _compiled(self) -> _Compiled:
+        """Return the network and its compiled forward passes, building what is not there."""
         if self._model is None:
             self._keep(self._build_model())
         return self._model
 
     def _keep(self, model: Any) -> None:
-        from sklearn_ncae.network import compile_forward
+        from sklearn_ncae.network import compile_forward, without_detail
 
-        self._model = (model, compile_forward(model))
+        forward, part = compile_forward(model), without_detail(model)
+        self._model = _Compiled(model, forward, forward if part is model else compile_forward(part))
 
     def _build_model(self) -> Any:
         from sklearn_ncae.network import build_network

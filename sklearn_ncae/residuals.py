@@ -159,9 +159,11 @@ class _Residuals:
         return self.entropy / np.log(n_pixels) if n_pixels > 1 else self.entropy
 
 
-def _peak(maps: Pixels) -> Floats:
+def _peak(maps: Pixels, block_size: int = 1) -> Floats:
+    small = maps
+    if block_size == 1:
+        small = block_means(block_means(maps, 2, axis=1), 2, axis=2)
     # In the type of the maps: SciPy's filter is slower in float64.
-    small = block_means(block_means(maps, 2, axis=1), 2, axis=2)
     pixels = gaussian_filter(small, (0, _PEAK_SIGMA / 2, _PEAK_SIGMA / 2)).reshape(len(maps), -1)
     n_brightest = max(1, round(_PEAK_SHARE * pixels.shape[1]))
     # Sorted, so that the sum does not depend on the order a partition happens to leave.
@@ -185,7 +187,7 @@ class Statistic:
         Whether a defect is known to raise the value, or can move it either way.
     """
 
-    compute: Callable[[Any], Floats]
+    compute: Callable[..., Floats]
     abnormal_tail: Tail
 
 
@@ -209,11 +211,16 @@ STATISTICS: dict[str, Statistic] = {
 }
 
 
-#: The statistics of learned defect maps (n, h, w). A new one is a new line here.
+#: The statistics of learned defect maps (n, h, w). What the network makes of 2 x 2 pixels may be
+#: given once, with `block_size` 2. A new one is a new line here.
 DEFECT_MAP_STATISTICS: dict[str, Statistic] = {
     "defect_peak": Statistic(_peak, "upper"),
-    "defect_max": Statistic(lambda maps: maps.max(axis=(1, 2)).astype(np.float64), "upper"),
-    "defect_mean": Statistic(lambda maps: maps.mean(axis=(1, 2), dtype=np.float64), "upper"),
+    "defect_max": Statistic(
+        lambda maps, block_size=1: maps.max(axis=(1, 2)).astype(np.float64), "upper"
+    ),
+    "defect_mean": Statistic(
+        lambda maps, block_size=1: maps.mean(axis=(1, 2), dtype=np.float64), "upper"
+    ),
 }
 
 

@@ -284,21 +284,22 @@ class TextureModel:
         maps : ndarray of shape (n, h, w), float32
             At least 0, in deviations of good images.
         """
-        size = block_size(image_shape)
+        down, across = interpolations(image_shape)
         cells = self.cells(descriptions)
-        down, across = (
-            _interpolation(side, n_cells, size * n_blocks)
-            for side, n_cells, n_blocks in zip(
-                image_shape[:2], cells.shape[1:], cell_shape(image_shape), strict=True
-            )
-        )
         return np.matmul(np.matmul(down, cells), across.T).astype(np.float32)
 
 
-def _interpolation(side: int, n_cells: int, cell_side: int) -> Floats:
-    """Return the weight that each cell has in each pixel along an axis."""
-    places = (np.arange(side) + 0.5) / cell_side - 0.5
-    return np.transpose([np.interp(places, range(n_cells), cell) for cell in np.eye(n_cells)])
+def interpolations(image_shape: tuple[int, ...]) -> tuple[Floats, Floats]:
+    """Return the weight of each cell in each pixel of images, along rows and along columns."""
+    size = block_size(image_shape)
+
+    def weights(side: int, n_cells: int, n_blocks: int) -> Floats:
+        places = (np.arange(side) + 0.5) / (size * n_blocks) - 0.5
+        return np.transpose([np.interp(places, range(n_cells), cell) for cell in np.eye(n_cells)])
+
+    _, *grid = description_shape(image_shape)
+    down, across = map(weights, image_shape[:2], grid, cell_shape(image_shape))
+    return down, across
 
 
 def n_highest(n_cells: int) -> int:
@@ -360,7 +361,7 @@ def describe_texture(images: NDArray[Any], spans: Any) -> NDArray[np.float64]:
         parts = []
         for distance in _DISTANCES:
             levels = _smooth(_smooth(levels, distance, 1), distance, 2)
-            parts += [_largest_of_cells(part, *cell) for part in _compare(levels, distance)]
+            parts.append(_largest_of_cells(_compare(levels, distance), *cell))
         largest.append(np.concatenate(parts))
     contrasts = np.array(largest, np.float64) / spans
     return np.log(contrasts + _FAINTEST)
@@ -430,8 +431,8 @@ def _smooth(levels: NDArray[Any], distance: int, axis: int) -> NDArray[Any]:
     return smooth
 
 
-def _compare(levels: NDArray[Any], distance: int) -> list[NDArray[Any]]:
-    _, h, w = levels.shape
+def _compare(levels: NDArray[Any], distance: int) -> NDArray[Any]:
+    c, h, w = levels.shape
     padded = _with_edge(levels, distance, distance)
 
     def shifted(down: int, right: int) -> NDArray[Any]:
@@ -439,12 +440,12 @@ def _compare(levels: NDArray[Any], distance: int) -> list[NDArray[Any]]:
         return padded[:, top : top + h, left : left + w]
 
     twice = levels + levels
-    differences = []
-    for down, right in _DIRECTIONS:
-        difference = shifted(down, right) + shifted(-down, -right)
+    differences = np.empty((len(_DIRECTIONS), c, h, w), levels.dtype)
+    for (down, right), difference in zip(_DIRECTIONS, differences, strict=True):
+        np.add(shifted(down, right), shifted(-down, -right), out=difference)
         difference -= twice
-        differences.append(np.abs(difference, out=difference))
-    return differences
+        np.abs(difference, out=difference)
+    return differences.reshape(-1, h, w)
 
 
 def _with_edge(levels: NDArray[Any], rows: int, columns: int) -> NDArray[Any]:

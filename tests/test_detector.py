@@ -66,7 +66,7 @@ def test_methods_agree(detector, labelled_images):
     rows, scale = np.arange(len(X)), detector.reconstructor_._scale
     texture = detector._texture.peaks(describe_textures(X[..., np.newaxis], rows, scale))
     quotients = (np.column_stack([peak, texture]) - detector._center) / detector._scale
-    np.testing.assert_array_equal(scores, -quotients.max(axis=1))
+    np.testing.assert_allclose(scores, -np.log(np.exp(quotients).sum(axis=1)), rtol=1e-12)
     alone = NCAEDetector(statistic="defect_peak", contamination=0.1, **TINY).fit(X)
     peak = DEFECT_MAP_STATISTICS["defect_peak"].compute(alone.defect_map(X))
     np.testing.assert_array_equal(alone.score_samples(X), -peak)
@@ -78,6 +78,21 @@ def test_texture_map_is_there_if_the_score_looks_at_texture(detector, good_image
     assert (maps >= 0).all()
     assert not hasattr(NCAEDetector(statistic="mse"), "texture_map")
     assert not hasattr(NCAEDetector(training="reconstruct"), "texture_map")
+
+
+def test_anomaly_map_joins_the_maps_as_the_score_their_peaks(detector, good_images):
+    maps = detector.anomaly_map(good_images)
+    parts = np.stack([detector.defect_map(good_images), detector.texture_map(good_images)], -1)
+    quotients = (parts - detector._center) / detector._scale
+    assert maps.shape == good_images.shape
+    assert maps.dtype == np.float32
+    np.testing.assert_allclose(maps, np.log(np.exp(quotients).sum(axis=-1)), atol=1e-5)
+    alone = NCAEDetector(statistic="texture", contamination=0.1, **TINY).fit(good_images)
+    np.testing.assert_array_equal(alone.anomaly_map(good_images), alone.texture_map(good_images))
+    with pytest.raises(NotFittedError):
+        NCAEDetector().anomaly_map(good_images)
+    assert not hasattr(NCAEDetector(statistic="mse"), "anomaly_map")
+    assert not hasattr(NCAEDetector(training="reconstruct"), "anomaly_map")
 
 
 def test_the_recipe_of_the_article(labelled_images):
@@ -176,12 +191,13 @@ def test_two_sided_statistics_find_defects_either_way():
     assert (detector.predict(np.concatenate([bright, dark])) == -1).all()
 
 
-def test_joint_score_is_indifferent_to_repeated_statistics(good_images):
+def test_joint_score_is_a_smooth_maximum(good_images):
     def scores(statistic):
         detector = ResidualDetector(PCAReconstructor(5), statistic=statistic, random_state=0)
         return detector.set_params(contamination=0.1).fit(good_images).score_samples(good_images)
 
-    np.testing.assert_allclose(scores(["sum", "mse"]), scores(["sum", "mean", "mse"]))
+    repeated = scores(["sum", "mse"]) - scores(["sum", "mean", "mse"])
+    assert ((repeated >= 0) & (repeated <= np.log(2))).all()
     assert np.isfinite(scores("joint")).all()
     np.testing.assert_array_equal(scores("joint"), scores(list(STATISTICS)))
 

@@ -36,6 +36,7 @@ from sklearn_ncae.residuals import ResidualStatistics
 
 TINY = {"filters": (4, 8), "epochs": 1, "false_alarm_rate": 0.2, "random_state": 0}
 METHODS = ["score_samples", "decision_function", "predict", "p_values", "residual", "defect_map"]
+METHODS += ["anomaly_map"]
 
 
 def exported(detector, folder, **kwargs):
@@ -86,6 +87,11 @@ def assert_same_answers(actual, detector, X):
     assert hasattr(actual, "defect_map") == hasattr(detector, "defect_map")
     if hasattr(detector, "defect_map"):
         np.testing.assert_allclose(actual.defect_map(X), detector.defect_map(X), atol=1e-6)
+    assert hasattr(actual, "anomaly_map") == hasattr(detector, "anomaly_map")
+    if hasattr(detector, "anomaly_map"):
+        np.testing.assert_allclose(
+            actual.anomaly_map(X), detector.anomaly_map(X), rtol=1e-5, atol=1e-4
+        )
 
 
 @pytest.fixture(scope="module")
@@ -458,7 +464,7 @@ def test_the_file_is_valid_and_says_what_it_is(detector, model_file, good_images
     }
     outputs = [output.name for output in model.graph.output]
     assert sorted(outputs) == sorted(
-        ["score", "decision", "prediction", "p_value", "residual", "defect_map"]
+        ["score", "decision", "prediction", "p_value", "residual", "defect_map", "anomaly_map"]
     )
     actual = OnnxDetector(model_file)
     assert actual.metadata_ == metadata
@@ -569,7 +575,11 @@ def test_too_large_for_the_number_type(model_file, good_images):
 def test_outputs_that_a_model_has_not(fit, good_images, tmp_path):
     detector = NCAEDetector(training="reconstruct", contamination=0.1, **TINY)
     actual = exported(fit(detector, good_images), tmp_path)
-    for method, why in [("p_values", "contamination='auto'"), ("defect_map", "training='repair'")]:
+    for method, why in [
+        ("p_values", "contamination='auto'"),
+        ("defect_map", "training='repair'"),
+        ("anomaly_map", "peak of a map"),
+    ]:
         assert not hasattr(actual, method)
         with pytest.raises(AttributeError, match=why):
             getattr(actual, method)
