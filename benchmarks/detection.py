@@ -29,6 +29,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import numpy as np
 from detection_report import write_report
 from numpy.typing import NDArray
+from pretrained import PACKAGES as PRETRAINED
+from pretrained import PatchGaussian, PatchMemory
 from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.model_selection import train_test_split
 from sklearn.pipeline import make_pipeline
@@ -63,6 +65,8 @@ DETECTORS = {
     "article": "NCAE, article's recipe",
     "conv_ae": "plain conv AE",
     "pyod": "PyOD AutoEncoder",
+    "patch_memory": "nearest patches, pre-trained",
+    "patch_gaussian": "patch Gaussians, pre-trained",
     "isolation_forest": "IsolationForest",
     "ocsvm": "PCA + OneClassSVM",
     "lof": "PCA + LocalOutlierFactor",
@@ -72,7 +76,9 @@ DETECTORS = {
     "brightness_dark": "mean brightness, dark is abnormal",
     "brightness_bright": "mean brightness, bright is abnormal",
 }
-NETWORKS = ("ncae", "article", "conv_ae", "pyod")
+# What is not installed with the package, by what needs it.
+PACKAGES = {"pyod": ("pyod", "torch"), "patch_memory": PRETRAINED, "patch_gaussian": PRETRAINED}
+NETWORKS = ("ncae", "article", "conv_ae", *PACKAGES)
 # This photograph of the castings carries both labels.
 LEFT_OUT = {"casting": ("c120",)}
 KEY = ("dataset", "kind", "split", "max_train", "size", "parameters")
@@ -198,6 +204,10 @@ def make_detector(name: str, epochs: int, repair_epochs: int | str, seed: int) -
         case "pyod":
             rows = usual["IsolationForest"][0]  # images as rows of numbers from 0 to 1
             return make_pipeline(rows, PyODAutoEncoder(epochs, rate, seed))
+        case "patch_memory":
+            return PatchMemory(rate, seed)
+        case "patch_gaussian":
+            return PatchGaussian(rate, seed)
         case "isolation_forest" | "ocsvm" | "lof":
             return usual[DETECTORS[name]]
         case "pca_mean":
@@ -362,9 +372,10 @@ def key_text(key: dict[str, Any]) -> str:
 def run(tasks: list[Task], path: Path) -> None:
     """Compute what the results file lacks, and append it line by line."""
     done = set(read_results(path))
-    if "pyod" in {task.name for task in tasks} and not (find_spec("pyod") and find_spec("torch")):
-        print("==> PyOD AutoEncoder is skipped: pip install pyod torch")
-        tasks = [task for task in tasks if task.name != "pyod"]
+    for name in {task.name for task in tasks} & PACKAGES.keys():
+        if not all(map(find_spec, PACKAGES[name])):
+            print(f"==> {DETECTORS[name]} is skipped: pip install {' '.join(PACKAGES[name])}")
+            tasks = [task for task in tasks if task.name != name]
     path.parent.mkdir(parents=True, exist_ok=True)
     failures = 0
     for number, task in enumerate(tasks, 1):

@@ -44,7 +44,7 @@ def draw(detector: Any) -> None:
     chosen[f"{test.kind[example].replace('_', ' ')}, missed"] = example
 
     rows = np.array(list(chosen.values()))
-    maps = detector.defect_map(test.images[rows])
+    maps = np.maximum(detector.anomaly_map(test.images[rows]), 0)
     figure, axes = plt.subplots(2, len(rows), figsize=(7.6, 3.25), layout="constrained")
     for column, (title, row) in enumerate(chosen.items()):
         above, below = axes[:, column]

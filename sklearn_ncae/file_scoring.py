@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.pipeline import Pipeline
 
+from sklearn_ncae._pixel_scale import PixelScale
 from sklearn_ncae._residual_maps import part_with, strongest_channel
 from sklearn_ncae.calibration import conformal_p_values
 from sklearn_ncae.datasets import IMAGE_SUFFIXES
@@ -419,8 +420,8 @@ def _pixel_range(detector: Any) -> tuple[float, float] | None:
     """Return the smallest and largest pixel value of training, where the detector knows them."""
     if hasattr(detector, "metadata_"):  # of an ONNX file; None in those of earlier versions
         return detector.metadata_.get("pixel_range")
-    scale = getattr(getattr(detector, "reconstructor_", None), "_scale", None)
-    return None if scale is None else scale.pixel_range
+    scale = getattr(getattr(detector, "reconstructor_", detector), "_scale", None)
+    return scale.pixel_range if isinstance(scale, PixelScale) else None
 
 
 def _p_values(

@@ -18,6 +18,7 @@ from sklearn_ncae.file_scoring import (
     watch_folder,
 )
 from sklearn_ncae.model_selection import TunedThresholdDetector
+from sklearn_ncae.texture import TextureDetector
 
 
 @pytest.fixture(scope="module")
@@ -209,6 +210,16 @@ def test_maps_of_detectors_that_mark_defects_and_of_those_that_mark_nothing(good
     forest = MeanBrightnessDetector().fit(good_images)
     (one,) = score_images(forest, good_images[:1], maps=True)
     assert one.map is None and one.image is not None
+
+
+def test_maps_are_strongest_at_twice_the_threshold(good_images):
+    detector = TextureDetector().fit(good_images)
+    noisy = good_images[:1].copy()
+    noisy[:, 4:8, 4:8] = np.random.default_rng(0).integers(0, 256, (4, 4))
+    one, other = score_images(detector, np.concatenate([noisy, good_images[1:2]]), maps=True)
+    expected = detector.texture_map(noisy)[0] / (-2 * detector.offset_)
+    np.testing.assert_allclose(one.map, np.minimum(expected, 1), rtol=1e-5)
+    assert one.map.max() > 0.5 > other.map.max()
 
 
 def test_p_values_of_a_detector_without_calibration_scores(good_images):

@@ -66,13 +66,14 @@ plt.show()
 # %%
 # Where the defect is
 # -------------------
-# The defect map says for each pixel how sure the network is that something is wrong there. The
+# The anomaly map shows what makes the score, where 1 is unusual: what the network marks as a
+# defect, to the pixel, and where the texture is not that of good castings, in coarser cells. The
 # outline is where the defect was really drawn. Shown are of each kind the casting that the
 # detector is surest of, and the one it is least sure of; those of the good castings are the
 # one that looks best to it and the one that looks worst.
 
 decision = detector.decision_function(test.images)
-maps = detector.defect_map(test.images)
+maps = np.maximum(detector.anomaly_map(test.images), 0)
 fig, axes = plt.subplots(2, 8, figsize=(11, 3.2), layout="constrained")
 for column, kind in enumerate(("good", "blow_hole", "scratch", "burr")):
     rows = np.flatnonzero(test.kind == kind)
@@ -86,5 +87,5 @@ for column, kind in enumerate(("good", "blow_hole", "scratch", "burr")):
             below.contour(test.masks[row], levels=[0.5], colors="white", linewidths=0.6)
 for ax in axes.flat:
     ax.set_axis_off()
-fig.colorbar(picture, ax=axes, label="defect map", shrink=0.8)
+fig.colorbar(picture, ax=axes, label="anomaly map", shrink=0.8)
 plt.show()

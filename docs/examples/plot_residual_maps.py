@@ -54,7 +54,8 @@ plt.show()
 # --------------
 # By default the network also marks what it takes for a defect. Edges of the part show in that map
 # as well, but faintly. It is bright where the network has found something, and where it has not,
-# there is nothing to see.
+# there is nothing to see. ``detector.anomaly_map`` joins it with the map of unusual texture, as the
+# score does.
 
 maps = detector.defect_map(test.images)
 fig, axes = plt.subplots(1, 4, figsize=(8, 2.2), layout="constrained")
@@ -68,13 +69,15 @@ fig.colorbar(picture, ax=axes)
 plt.show()
 
 # %%
-# Which of the two shows better where the defects are? Of the pixels of all defective castings,
+# Which of them shows better where the defects are? Of the pixels of all defective castings,
 # ROC AUC says how often a pixel of a defect has a higher value than any other pixel.
 
 defective = test.target == -1
 residuals = np.abs(detector.residual(test.images[defective]))
-print(f"defect map  {pixel_roc_auc_score(test.masks[defective], maps[defective]):.2f}")
-print(f"|residual|  {pixel_roc_auc_score(test.masks[defective], residuals):.2f}")
+joined = detector.anomaly_map(test.images[defective])
+print(f"defect map   {pixel_roc_auc_score(test.masks[defective], maps[defective]):.2f}")
+print(f"anomaly map  {pixel_roc_auc_score(test.masks[defective], joined):.2f}")
+print(f"|residual|   {pixel_roc_auc_score(test.masks[defective], residuals):.2f}")
 
 # %%
 # Scores and threshold
