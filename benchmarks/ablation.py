@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
+import keras
 import numpy as np
 from detection import DATASETS, Images, load, split_rows
 from detection_report import table
@@ -77,6 +78,10 @@ class Variant(NamedTuple):
 
 # The cross-entropy of the marks as it is. It is larger than the focal one, so its weight is less.
 PLAIN_LOSS = partial(network.RepairLoss, mask_weight=2.0, gamma=0.0, large_area=np.inf)
+# The default optimizer and schedule, with weights averaged over some hundred steps.
+AVERAGING_ADAM = keras.optimizers.Adam(
+    keras.optimizers.schedules.CosineDecay(2e-3, 600, alpha=0.05), use_ema=True, ema_momentum=0.99
+)
 SHAPES = tuple(s for s in defects._SHAPES if s not in (defects._bar, defects._polygon))
 VARIANTS = {
     "the default": Variant({}, {}),
@@ -91,6 +96,8 @@ VARIANTS = {
     "two levels, no focal loss, large areas in full": Variant(
         {"filters": (16, 32)}, {"network.RepairLoss": PLAIN_LOSS}
     ),
+    "L1 loss of the repaired image": Variant({"loss": "mae"}, {}),
+    "moving average of the weights": Variant({"optimizer": AVERAGING_ADAM}, {}),
     "half the steps": Variant({}, {"reconstructor._REPAIR_STEPS": 300}),
     "no means of 2 x 2": Variant({}, {"reconstructor._LARGE_SIDE": np.inf}),
 }
