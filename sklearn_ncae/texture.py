@@ -39,8 +39,8 @@ _LEAST_DEVIATION = 0.4
 _MAX_COMPONENTS = 64
 # What is left over is not taken for more than rounding below this.
 _ROUNDING = 1e-12
-# How much a place counts that is smoother than usual, beside one that is rougher: defects are more
-# often rough, and good parts that are not among the training images more often smooth.
+# How much a place counts that is smoother than usual, beside one that is rougher. As much would
+# cost real defects much, see the page on detection quality.
 _SMOOTHER = 0.7
 # Deviation of the Gaussian that gathers what neighbouring cells say, in cells.
 _REACH = 1.0
@@ -249,7 +249,7 @@ class TextureModel:
             left = np.where(np.abs(left) > _ROUNDING, left, 0.0).reshape(self.mean.shape)
             rougher, smoother = (
                 # A small defect is in few parts and cells; the fourth powers let it be seen.
-                gaussian_filter((np.square(np.square(np.maximum(part, 0)))).sum(axis=0), _REACH)
+                gaussian_filter(np.square(np.square(np.maximum(part, 0))).sum(axis=0), _REACH)
                 for part in (left, _SMOOTHER * -left)
             )
             unusual[...] = np.sqrt(np.sqrt(np.maximum(rougher, smoother)))
