@@ -70,7 +70,7 @@ def export_detector(detector: Any, path: str | PathLike[str], dtype: str) -> Non
     if outputs.logits is not None and hasattr(detector, "defect_map"):
         maps = graph.add("Sigmoid", outputs.logits)
         graph.output("defect_map", maps, np.float32, (height, width))
-        maps_of["defect_peak"] = graph.cast(maps, np.float64)
+        maps_of["defect_peak"] = maps
         of_maps = {
             n: DEFECT_MAP_STATISTICS[n] for n in detector._names if n in DEFECT_MAP_STATISTICS
         }
@@ -80,13 +80,12 @@ def export_detector(detector: Any, path: str | PathLike[str], dtype: str) -> Non
             graph, detector._texture, pixels, outputs.span, detector.image_shape_
         )
     joined = [
-        _quotient(graph, maps_of[name], center, scale)
+        _quotient(graph, maps_of[name], np.float32(center), np.float32(scale))
         for name, center, scale in _joined_statistics(detector)
         if name in maps_of
     ]
     if joined:
-        maps = graph.cast(_smooth_maximum(graph, joined), np.float32)
-        graph.output("anomaly_map", maps, np.float32, (height, width))
+        graph.output("anomaly_map", _smooth_maximum(graph, joined), np.float32, (height, width))
     _add_decision(graph, detector, [values[name] for name in detector._names], offset)
     graph.save(
         path,
@@ -182,7 +181,7 @@ def _add_decision(graph: Graph, detector: Any, values: list[str], offset: float)
     """Join the statistics as the detector does, and judge the score."""
     add = graph.add
     quotients = [
-        _quotient(graph, value, center, scale, two_sided=_is_two_sided(name))
+        _quotient(graph, value, np.float64(center), np.float64(scale), _is_two_sided(name))
         for value, (name, center, scale) in zip(values, _joined_statistics(detector), strict=True)
     ]
     score = add("Neg", _smooth_maximum(graph, quotients))
@@ -211,13 +210,11 @@ def _joined_statistics(detector: Any) -> Iterator[tuple[str, float, float]]:
     return zip(detector._names, detector._center, detector._scale, strict=True)
 
 
-def _quotient(
-    graph: Graph, value: str, center: float, scale: float, *, two_sided: bool = False
-) -> str:
-    deviation = graph.add("Sub", value, np.float64(center))
-    if two_sided:
+def _quotient(graph: Graph, value: str, center: Any, scale: Any, is_two_sided: bool = False) -> str:
+    deviation = graph.add("Sub", value, center)
+    if is_two_sided:
         deviation = graph.add("Abs", deviation)
-    return graph.add("Div", deviation, np.float64(scale))
+    return graph.add("Div", deviation, scale)
 
 
 def _smooth_maximum(graph: Graph, quotients: list[str]) -> str:

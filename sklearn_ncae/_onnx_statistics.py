@@ -188,7 +188,7 @@ def add_texture(
     peak : str
         (n,), float64.
     maps : str
-        (n, height, width), float64.
+        (n, height, width), float32.
     """
     add = graph.add
     levels = add("Transpose", pixels, perm=[0, 3, 1, 2])
@@ -224,7 +224,8 @@ def add_texture(
     cells = add("Sqrt", add("Sqrt", add("Max", gathered(left), gathered(smoother))))
     n_cells = prod(model.mean.shape[1:])
     peak = _mean_of_highest(graph, cells, n_cells, texture.n_highest(n_cells))
-    down, across = texture.interpolations(shape)
+    down, across = (weights.astype(np.float32) for weights in texture.interpolations(shape))
+    cells = graph.cast(cells, np.float32)
     return peak, add("MatMul", add("MatMul", down, cells), across.T)
 
 

@@ -633,7 +633,7 @@ class NCAEDetector(_ResidualDetectorBase):
         -------
         maps : ndarray of shape (n, h, w), float32
             In the unit of the score, but higher where more abnormal: of a score of several
-            statistics, 0 is the usual peak of a training image, and 1 is unusual.
+            statistics, a training image has its peak about 0, and 1 is unusual.
         """
         check_is_fitted(self)
         joined = [

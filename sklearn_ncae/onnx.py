@@ -32,8 +32,7 @@ _DTYPES = ("auto", "uint8", "uint16", "float32", "float64")
 def export(detector: Any, path: str | PathLike[str], *, dtype: str = "auto") -> None:
     r"""Write a fitted detector to an ONNX file.
 
-    The graph takes a batch of images as they were given to `fit`, and has these outputs, of which
-    a runtime computes those that it is asked for:
+    The graph takes a batch of images as they were given to `fit`, and has these outputs:
 
     =============== ==========================  ===================================================
     name            shape, dtype                value

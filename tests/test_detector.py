@@ -252,6 +252,9 @@ def test_large_images_enter_the_network_as_means(eagerly):
     for maps in (residual, marked):
         blocks = maps[:, :194].reshape(20, 97, 2, 102, 2)
         np.testing.assert_allclose(np.ptp(blocks, axis=(2, 4)), 0, atol=1e-4)
+    for name, statistic in DEFECT_MAP_STATISTICS.items():  # of which most need no whole map
+        described = detector._describe(X[..., np.newaxis], [name])[:, 0]
+        np.testing.assert_allclose(described, statistic.compute(marked), rtol=1e-6)
     scores = detector.score_samples(X)
     for rows in ([4], [4, 9], np.arange(3, 20)):
         np.testing.assert_array_equal(detector.score_samples(X[rows]), scores[rows])
