@@ -30,6 +30,8 @@ import numpy as np
 
 PAGE = Path(__file__).parent.parent / "docs" / "benchmarks" / "onnx_detector.md"
 
+#: The detector that was saved; exported, with and without its maps.
+KINDS = ("keras", "onnx", "onnx_scores")
 #: What a process measures: how it is called in the table, its unit, and whether less is better.
 FIGURES = {
     "start": ("import and load", "s", True),
@@ -53,7 +55,7 @@ def measure(kind: str, folder: Path, n_single: int) -> dict[str, Any]:
         from sklearn_ncae.onnx import OnnxDetector
 
         threads = int(os.environ["OMP_NUM_THREADS"]) if "OMP_NUM_THREADS" in os.environ else None
-        detector = OnnxDetector(folder / "detector.onnx", n_threads=threads)
+        detector = OnnxDetector(folder / f"{kind}.onnx", n_threads=threads)
     figures = {"start": time.perf_counter() - started}
     images = np.load(folder / "images.npy", mmap_mode="r")
 
@@ -87,7 +89,8 @@ def prepare(folder: Path, size: int, n_images: int) -> None:
     good = make_castings(40, 0, image_size=size, random_state=0).images
     detector = NCAEDetector(epochs=1, contamination=0.05, random_state=0).fit(good)
     joblib.dump(detector, folder / "detector.joblib")
-    export(detector, folder / "detector.onnx")
+    for kind, maps in (("onnx", True), ("onnx_scores", False)):
+        export(detector, folder / f"{kind}.onnx", maps=maps)
     images = make_castings(n_images // 2, n_images - n_images // 2, image_size=size).images
     np.save(folder / "images.npy", images)
 
@@ -106,11 +109,15 @@ def run_process(*arguments: str, threads: int | None) -> str:
 
 def make_table(runs: dict[str, list[dict[str, Any]]]) -> str:
     """Make a Markdown table of the medians."""
-    lines = ["| | Keras | ONNX | ONNX is better by |", "|---|---|---|---|"]
+    header = ["", "Keras", "ONNX", "better by", "ONNX, `maps=False`", "better by"]
+    lines = ["| " + " | ".join(header) + " |", "|---" * len(header) + "|"]
     for name, (title, unit, less_is_better) in FIGURES.items():
-        keras, onnx = (median(run[name] for run in runs[kind]) for kind in ("keras", "onnx"))
-        ratio = keras / onnx if less_is_better else onnx / keras
-        lines.append(f"| {title} | {keras:.3g} {unit} | {onnx:.3g} {unit} | {ratio:.1f}x |")
+        keras, *others = (median(run[name] for run in runs[kind]) for kind in KINDS)
+        row = [title, f"{keras:.3g} {unit}"]
+        for onnx in others:
+            ratio = keras / onnx if less_is_better else onnx / keras
+            row += [f"{onnx:.3g} {unit}", f"{ratio:.1f}x"]
+        lines.append("| " + " | ".join(row) + " |")
     return "\n".join(lines)
 
 
@@ -133,18 +140,18 @@ def main() -> None:
             print(json.dumps(measure(kind, saved, options.single)))
         return
 
-    runs: dict[str, list[dict[str, Any]]] = {"keras": [], "onnx": []}
+    runs: dict[str, list[dict[str, Any]]] = {kind: [] for kind in KINDS}
     with TemporaryDirectory() as folder:
         sizes = [f"--{name}={getattr(options, name)}" for name in ("size", "images", "single")]
         run_process("--process", "prepare", folder, *sizes, threads=None)
         for repetition in range(options.repetitions):
             # Now one first, now the other.
-            for kind in sorted(runs, reverse=bool(repetition % 2)):
+            for kind in KINDS[:: -1 if repetition % 2 else 1]:
                 printed = run_process("--process", kind, folder, *sizes, threads=options.threads)
                 runs[kind].append(json.loads(printed.splitlines()[-1]))
-        file_size = (Path(folder) / "detector.onnx").stat().st_size
-    keras, onnx = (np.array(runs[kind][0]["scores"]) for kind in ("keras", "onnx"))
-    difference = float(np.abs(onnx / keras - 1).max())
+        file_size = (Path(folder) / "onnx.onnx").stat().st_size
+    keras, *others = (np.array(runs[kind][0]["scores"]) for kind in KINDS)
+    difference = max(float(np.abs(onnx / keras - 1).max()) for onnx in others)
     threads = f"{options.threads} thread(s)" if options.threads else "as many threads as they chose"
     text = (
         f"{options.size} x {options.size} pixels, {options.images} images at once and "

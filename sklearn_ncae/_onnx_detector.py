@@ -17,10 +17,12 @@ from sklearn_ncae._onnx_statistics import (
     STATISTICS,
     Residuals,
     add_texture,
+    add_texture_map,
 )
 from sklearn_ncae._out_of_fold import response_names
-from sklearn_ncae.detector import _is_two_sided, _ResidualDetectorBase
+from sklearn_ncae.detector import _is_two_sided, _ResidualDetectorBase, needs_detail
 from sklearn_ncae.model_selection import TunedThresholdDetector
+from sklearn_ncae.network import without_detail
 from sklearn_ncae.reconstructor import NCAEReconstructor
 
 
@@ -28,16 +30,18 @@ class Outputs(NamedTuple):
     """What a reconstructor adds to a graph.
 
     Reconstructions have the shape (n, h, w, c), dtype and unit of the pixels. A network that
-    repairs has logits of defect maps (n, h, w) too, and what an image's deviations from its mean
-    are divided by, (n, 1, 1, 1).
+    repairs has logits of defect maps (n, height, width) too, one for each block of pixels, and
+    what an image's deviations from its mean are divided by, (n, 1, 1, 1). Without detail, the
+    blocks may be larger than a pixel, and there are no reconstructions then.
     """
 
-    reconstruction: str
+    reconstruction: str | None
     logits: str | None = None
     span: str | None = None
+    block_size: int = 1
 
 
-AddReconstructor = Callable[[Graph, Any, str, DTypeLike], Outputs]
+AddReconstructor = Callable[[Graph, Any, str, DTypeLike, bool], Outputs]
 
 # Statistics of the detector and of its graph differ by rounding, by less than this share. A score
 # as close to a calibration score or the threshold is equal to it, as is the image it is taken from.
@@ -47,7 +51,7 @@ _ROUNDING = 1e-6
 _RESOLUTION = 1e-6
 
 
-def export_detector(detector: Any, path: str | PathLike[str], dtype: str) -> None:
+def export_detector(detector: Any, path: str | PathLike[str], dtype: str, maps: bool) -> None:
     """Write a detector to an ONNX file; see `sklearn_ncae.onnx.export`."""
     detector, offset = _detector_and_offset(detector)
     reconstructor = detector.reconstructor_
@@ -60,31 +64,41 @@ def export_detector(detector: Any, path: str | PathLike[str], dtype: str) -> Non
     image = graph.input("image", input_dtype, layout)
     unit = np.result_type(input_dtype, np.float32)
     pixels = graph.cast(graph.add("Reshape", image, integers(-1, *detector.image_shape_)), unit)
-    outputs = add_reconstructor(graph, reconstructor, pixels, unit)
-    residual = graph.add("Sub", pixels, outputs.reconstruction)
-    graph.output("residual", graph.add("Reshape", residual, integers(-1, *layout)), unit, layout)
-    residuals = Residuals(graph, residual, detector.image_shape_)
-    statistics = {name: STATISTICS[name] for name in detector._names if name in STATISTICS}
-    values = {name: add(residuals) for name, add in statistics.items()}
+    detail = maps or needs_detail(detector._names)
+    outputs = add_reconstructor(graph, reconstructor, pixels, unit, detail)
+    values: dict[str, str] = {}
+    if outputs.reconstruction is not None:
+        residual = graph.add("Sub", pixels, outputs.reconstruction)
+        residuals = Residuals(graph, residual, detector.image_shape_)
+        values |= {n: STATISTICS[n](residuals) for n in detector._names if n in STATISTICS}
+        if maps:
+            residual = graph.add("Reshape", residual, integers(-1, *layout))
+            graph.output("residual", residual, unit, layout)
     maps_of: dict[str, str] = {}  # by the statistic that is their peak
     if outputs.logits is not None and hasattr(detector, "defect_map"):
-        maps = graph.add("Sigmoid", outputs.logits)
-        graph.output("defect_map", maps, np.float32, (height, width))
-        maps_of["defect_peak"] = maps
-        of_maps = {
-            n: DEFECT_MAP_STATISTICS[n] for n in detector._names if n in DEFECT_MAP_STATISTICS
+        marked = graph.add("Sigmoid", outputs.logits)
+        maps_of["defect_peak"] = marked
+        if maps:
+            graph.output("defect_map", marked, np.float32, (height, width))
+        size = outputs.block_size
+        shape = (-(-height // size), -(-width // size))
+        values |= {
+            name: DEFECT_MAP_STATISTICS[name](graph, marked, shape, size)
+            for name in detector._names
+            if name in DEFECT_MAP_STATISTICS
         }
-        values |= {name: add(graph, maps, (height, width)) for name, add in of_maps.items()}
     if outputs.span is not None and "texture" in detector._names:
-        values["texture"], maps_of["texture"] = add_texture(
+        values["texture"], cells = add_texture(
             graph, detector._texture, pixels, outputs.span, detector.image_shape_
         )
-    joined = [
-        _quotient(graph, maps_of[name], np.float32(center), np.float32(scale))
-        for name, center, scale in _joined_statistics(detector)
-        if name in maps_of
-    ]
-    if joined:
+        if maps:
+            maps_of["texture"] = add_texture_map(graph, cells, detector.image_shape_)
+    if maps and any(name in maps_of for name in detector._names):
+        joined = [
+            _quotient(graph, maps_of[name], np.float32(center), np.float32(scale))
+            for name, center, scale in _joined_statistics(detector)
+            if name in maps_of
+        ]
         graph.output("anomaly_map", _smooth_maximum(graph, joined), np.float32, (height, width))
     _add_decision(graph, detector, [values[name] for name in detector._names], offset)
     graph.save(
@@ -136,7 +150,9 @@ def _sufficient_dtype(reconstructor: Any) -> str:
     return "float32" if resolution <= _RESOLUTION else "float64"
 
 
-def _add_ncae(graph: Graph, reconstructor: Any, pixels: str, unit: DTypeLike) -> Outputs:
+def _add_ncae(
+    graph: Graph, reconstructor: Any, pixels: str, unit: DTypeLike, detail: bool
+) -> Outputs:
     scale, shape = reconstructor._scale, reconstructor.image_shape_
     low: Any = np.asarray(scale.low, unit)
     span: Any = np.asarray(scale.span, unit)
@@ -152,7 +168,8 @@ def _add_ncae(graph: Graph, reconstructor: Any, pixels: str, unit: DTypeLike) ->
         span = graph.cast(graph.add("Add", std, least), unit)
     scaled = graph.add("Div", graph.add("Sub", pixels, low), span)
     scaled = graph.cast(scaled, np.float32)
-    outputs = add_network(graph, reconstructor.model_, scaled, shape)
+    model = reconstructor.model_ if detail else without_detail(reconstructor.model_)
+    outputs = add_network(graph, model, scaled, shape)
     n_channels, n_outputs = shape[2], outputs.shape[2]
 
     def take(start: int, stop: int) -> str:
@@ -163,12 +180,17 @@ def _add_ncae(graph: Graph, reconstructor: Any, pixels: str, unit: DTypeLike) ->
     if n_outputs > n_channels:
         reconstruction = take(0, n_channels)
         logits = graph.add("Squeeze", take(n_channels, n_channels + 1), integers(3))
+    of_images = span if scale.per_image else None
+    if not detail:
+        return Outputs(None, logits, of_images, reconstructor._network.get("block_size", 1))
     reconstruction = graph.cast(reconstruction, unit)
     reconstruction = graph.add("Add", graph.add("Mul", reconstruction, span), low)
-    return Outputs(reconstruction, logits, span if scale.per_image else None)
+    return Outputs(reconstruction, logits, of_images)
 
 
-def _add_keras(graph: Graph, reconstructor: Any, pixels: str, unit: DTypeLike) -> Outputs:
+def _add_keras(
+    graph: Graph, reconstructor: Any, pixels: str, unit: DTypeLike, detail: bool
+) -> Outputs:
     shape = reconstructor.X_shape_[1:]
     images = graph.cast(pixels, np.float32)
     image_shape = (1, *shape, 1) if len(shape) == 1 else (*shape, 1)[:3]

@@ -106,7 +106,7 @@ class Residuals:
     def abs_peak(self) -> str:
         absolute = self.graph.add("Abs", self.graph.cast(self.residual, np.float64))
         maps = self.graph.reduce("ReduceMean", absolute, (3,), False)
-        return _peak(self.graph, maps, self.shape[:2], np.float64)
+        return _peak(self.graph, maps, self.shape[:2], dtype=np.float64)
 
     def normalized_entropy(self) -> str:
         most = log(self.n_values) if self.n_values > 1 else 1.0
@@ -133,11 +133,17 @@ STATISTICS: dict[str, Callable[[Residuals], str]] = {
 }
 
 
-def _peak(graph: Graph, maps: str, shape: tuple[int, ...], dtype: type = np.float32) -> str:
+def _peak(
+    graph: Graph,
+    maps: str,
+    shape: tuple[int, ...],
+    block_size: int = 1,
+    dtype: type = np.float32,
+) -> str:
     # Halved and filtered, an identity matrix is the matrix that does both, borders included.
-    sigma = residuals._PEAK_SIGMA / 2
+    sigma, halved = residuals._PEAK_SIGMA / 2, 2 // block_size
     down, across = (
-        gaussian_filter1d(block_means(np.eye(side), 2, axis=0), sigma, axis=0).astype(dtype)
+        gaussian_filter1d(block_means(np.eye(side), halved, axis=0), sigma, axis=0).astype(dtype)
         for side in shape
     )
     smoothed = graph.add("MatMul", graph.add("MatMul", down, maps), across.T)
@@ -153,12 +159,12 @@ def _mean_of_highest(graph: Graph, maps: str, n_pixels: int, n_highest: int) -> 
 
 
 #: Every statistic of residuals.DEFECT_MAP_STATISTICS, from maps (n, *shape), float32.
-DEFECT_MAP_STATISTICS: dict[str, Callable[[Graph, str, tuple[int, ...]], str]] = {
+DEFECT_MAP_STATISTICS: dict[str, Callable[[Graph, str, tuple[int, ...], int], str]] = {
     "defect_peak": _peak,
-    "defect_max": lambda graph, maps, _: graph.cast(
+    "defect_max": lambda graph, maps, shape, block_size: graph.cast(
         graph.reduce("ReduceMax", maps, (1, 2), False), np.float64
     ),
-    "defect_mean": lambda graph, maps, _: graph.reduce(
+    "defect_mean": lambda graph, maps, shape, block_size: graph.reduce(
         "ReduceMean", graph.cast(maps, np.float64), (1, 2), False
     ),
 }
@@ -167,7 +173,7 @@ DEFECT_MAP_STATISTICS: dict[str, Callable[[Graph, str, tuple[int, ...]], str]] =
 def add_texture(
     graph: Graph, model: TextureModel, pixels: str, span: str, shape: tuple[int, ...]
 ) -> tuple[str, str]:
-    """Add the peak of the texture, and its map.
+    """Add the peak of the texture, and its cells.
 
     The arithmetic is that of texture.py, sum by sum, as a logarithm follows: convolutions, which
     runtimes sum in orders of their own, would not do.
@@ -187,8 +193,8 @@ def add_texture(
     -------
     peak : str
         (n,), float64.
-    maps : str
-        (n, height, width), float32.
+    cells : str
+        (n, n_rows, n_columns), float64.
     """
     add = graph.add
     levels = add("Transpose", pixels, perm=[0, 3, 1, 2])
@@ -223,10 +229,13 @@ def add_texture(
     smoother = add("Mul", left, np.float64(-texture._SMOOTHER))
     cells = add("Sqrt", add("Sqrt", add("Max", gathered(left), gathered(smoother))))
     n_cells = prod(model.mean.shape[1:])
-    peak = _mean_of_highest(graph, cells, n_cells, texture.n_highest(n_cells))
+    return _mean_of_highest(graph, cells, n_cells, texture.n_highest(n_cells)), cells
+
+
+def add_texture_map(graph: Graph, cells: str, shape: tuple[int, ...]) -> str:
+    """Add the map (n, height, width) of texture, float32, from its cells."""
     down, across = (weights.astype(np.float32) for weights in texture.interpolations(shape))
-    cells = graph.cast(cells, np.float32)
-    return peak, add("MatMul", add("MatMul", down, cells), across.T)
+    return graph.add("MatMul", graph.add("MatMul", down, graph.cast(cells, np.float32)), across.T)
 
 
 def _smooth(graph: Graph, levels: str, side: int, distance: int, axis: int) -> str:

@@ -71,6 +71,12 @@ def _is_two_sided(name: str) -> bool:
     return name in STATISTICS and STATISTICS[name].abnormal_tail == "both"
 
 
+def needs_detail(names: Iterable[str]) -> bool:
+    """Tell whether statistics need the outputs of the network for each pixel of large images."""
+    # In the mean of a whole map, blocks that are partial count for less.
+    return any(name in STATISTICS or name == "defect_mean" for name in names)
+
+
 def _names_of(detector: Any) -> list[str]:
     """List the statistics of the score: before the fit, what they will be; afterwards, are."""
     return getattr(detector, "_names", None) or detector._check_statistic()
@@ -678,8 +684,7 @@ class NCAEDetector(_ResidualDetectorBase):
     def _describe(self, images: NDArray[Any], names: list[str]) -> NDArray[np.float64]:
         of_residual = [name for name in names if name in STATISTICS]
         of_map = [name for name in names if name in DEFECT_MAP_STATISTICS]
-        # In the mean of a whole map, blocks that are partial count for less.
-        detail = bool(of_residual) or "defect_mean" in of_map
+        detail = needs_detail(names)
         block_size = 1 if detail else self.reconstructor_._network.get("block_size", 1)
         batches = []
         for outputs in self.reconstructor_._run(images, detail=detail):

@@ -29,10 +29,13 @@ _BATCH_IMAGES = 32
 _DTYPES = ("auto", "uint8", "uint16", "float32", "float64")
 
 
-def export(detector: Any, path: str | PathLike[str], *, dtype: str = "auto") -> None:
+def export(
+    detector: Any, path: str | PathLike[str], *, dtype: str = "auto", maps: bool = True
+) -> None:
     r"""Write a fitted detector to an ONNX file.
 
-    The graph takes a batch of images as they were given to `fit`, and has these outputs:
+    The graph takes a batch of images as they were given to `fit`, and has these outputs, the last
+    three only with `maps`:
 
     =============== ==========================  ===================================================
     name            shape, dtype                value
@@ -61,6 +64,9 @@ def export(detector: Any, path: str | PathLike[str], *, dtype: str = "auto") -> 
         What number type the graph takes. ``"auto"`` is float32, which holds 8 and 16 bit pixels
         exactly, or float64 if float32 cannot resolve the range of the training images. Choose
         ``"uint8"`` to hand camera images to another runtime without converting them.
+    maps : bool, default=True
+        Whether the graph has the maps too. Runtimes compute all outputs whatever is asked for, so
+        that a file without maps scores faster, the more so the larger the images.
 
     Raises
     ------
@@ -101,7 +107,7 @@ def export(detector: Any, path: str | PathLike[str], *, dtype: str = "auto") -> 
     # Only here: this module is for machines without Keras too.
     from sklearn_ncae._onnx_detector import export_detector
 
-    export_detector(detector, path, dtype)
+    export_detector(detector, path, dtype, maps)
 
 
 class _IfExported:
@@ -293,8 +299,11 @@ class OnnxDetector:
         """
         return self._run("p_value", X)
 
+    @_IfExported("residual", "it was exported with maps=False.")
     def residual(self, X: ArrayLike) -> NDArray[Any]:
         """Subtract the reconstructions from the images: the map of where a defect is.
+
+        Available if the detector was exported with its maps.
 
         Parameters
         ----------
@@ -309,7 +318,7 @@ class OnnxDetector:
         images, layout = self._check(X)
         return self._run_checked("residual", images).reshape(len(images), *layout)
 
-    @_IfExported("defect_map", "it is of a detector without training='repair'.")
+    @_IfExported("defect_map", "it is of a detector without training='repair', or without maps.")
     def defect_map(self, X: ArrayLike) -> NDArray[np.float32]:
         """Mark where the network sees a defect.
 
@@ -327,7 +336,7 @@ class OnnxDetector:
         """
         return self._run("defect_map", X)
 
-    @_IfExported("anomaly_map", "none of its statistics is the peak of a map.")
+    @_IfExported("anomaly_map", "none of its statistics is the peak of a map, or it has no maps.")
     def anomaly_map(self, X: ArrayLike) -> NDArray[np.float32]:
         """Show what makes the score.
 

@@ -441,7 +441,7 @@ def test_statistics_of_residuals(shape, kind, seed, tmp_path_factory):
 def test_statistics_of_defect_maps(name, shape, tmp_path):
     maps = np.random.default_rng(0).random((3, *shape)).astype(np.float32) ** 4
     graph = Graph()
-    value = DEFECT_MAP_STATISTICS[name](graph, graph.input("maps", np.float32, shape), shape)
+    value = DEFECT_MAP_STATISTICS[name](graph, graph.input("maps", np.float32, shape), shape, 1)
     graph.output("value", value, np.float64)
     expected = REFERENCE_OF_MAPS[name].compute(maps)
     np.testing.assert_allclose(run(graph, tmp_path, {"maps": maps}), expected, rtol=1e-6)
@@ -570,6 +570,21 @@ def test_the_same_errors_as_the_detector(name, detector, model_file):
 def test_too_large_for_the_number_type(model_file, good_images):
     with pytest.raises(ValueError, match=r"infinity or a value too large for dtype\('float32'\)"):
         OnnxDetector(model_file).predict(good_images * 1e300)
+
+
+@pytest.mark.parametrize("statistic", ["auto", "joint", ["defect_max", "defect_mean"]])
+@pytest.mark.parametrize("shape", [(30, 25), (195, 204)])
+def test_without_maps_the_scores_are_the_same(statistic, shape, fit, tmp_path):
+    X = images_like(shape, n=25)
+    detector = fit(NCAEDetector(statistic=statistic, contamination=0.1, **TINY), X)
+    actual = exported(detector, tmp_path, maps=False)
+    np.testing.assert_allclose(
+        actual.score_samples(X), detector.score_samples(X), rtol=1e-5, atol=1e-4
+    )
+    np.testing.assert_array_equal(actual.predict(X), detector.predict(X))
+    for method in ("residual", "defect_map", "anomaly_map"):
+        with pytest.raises(AttributeError, match="maps"):
+            getattr(actual, method)
 
 
 def test_outputs_that_a_model_has_not(fit, good_images, tmp_path):
