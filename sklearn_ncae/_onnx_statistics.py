@@ -213,8 +213,11 @@ def add_texture(
     descriptions = add("Log", add("Add", contrasts, np.float64(texture._FAINTEST)))
     standardised = add("Div", add("Sub", descriptions, model.mean), model.deviation)
     rows = add("Reshape", standardised, integers(-1, model.mean.size))
-    components = model.components.reshape(len(model.components), -1).astype(np.float64)
-    usual = add("MatMul", add("MatMul", rows, components.T), components)
+    # Once and in float32 in the file, of which they are most.
+    components = add("Identity", model.components.reshape(len(model.components), -1))
+    components = graph.cast(components, np.float64)
+    code = add("MatMul", rows, add("Transpose", components, perm=[1, 0]))
+    usual = add("MatMul", code, components)
     left = add("Reshape", add("Sub", rows, usual), integers(-1, *model.mean.shape))
     down, across = (
         gaussian_filter1d(np.eye(side), texture._REACH, axis=0) for side in model.mean.shape[1:]
