@@ -30,14 +30,12 @@ class Outputs(NamedTuple):
     """What a reconstructor adds to a graph.
 
     Reconstructions have the shape (n, h, w, c), dtype and unit of the pixels. A network that
-    repairs has logits of defect maps (n, height, width) too, one for each block of pixels, and
-    what an image's deviations from its mean are divided by, (n, 1, 1, 1). Without detail, the
-    blocks may be larger than a pixel, and there are no reconstructions then.
+    repairs has logits of defect maps (n, height, width) too, one for each block of pixels. Without
+    detail, the blocks may be larger than a pixel, and there are no reconstructions then.
     """
 
     reconstruction: str | None
     logits: str | None = None
-    span: str | None = None
     block_size: int = 1
 
 
@@ -87,9 +85,10 @@ def export_detector(detector: Any, path: str | PathLike[str], dtype: str, maps: 
             for name in detector._names
             if name in DEFECT_MAP_STATISTICS
         }
-    if outputs.span is not None and "texture" in detector._names:
+    if "texture" in detector._names:
+        scale = reconstructor._scale
         values["texture"], cells = add_texture(
-            graph, detector._texture, pixels, outputs.span, detector.image_shape_
+            graph, detector._texture, scale, pixels, detector.image_shape_
         )
         if maps:
             maps_of["texture"] = add_texture_map(graph, cells, detector.image_shape_)
@@ -164,7 +163,7 @@ def _add_ncae(
         square = graph.add("Mul", centred, centred)
         std = graph.add("Sqrt", graph.reduce("ReduceMean", square, (1, 2, 3), True))
         low = graph.cast(mean, unit)
-        least = np.float64(scale.LEAST_CONTRAST * scale.span)
+        least = np.float64(scale.least_contrast)
         span = graph.cast(graph.add("Add", std, least), unit)
     scaled = graph.add("Div", graph.add("Sub", pixels, low), span)
     scaled = graph.cast(scaled, np.float32)
@@ -180,12 +179,11 @@ def _add_ncae(
     if n_outputs > n_channels:
         reconstruction = take(0, n_channels)
         logits = graph.add("Squeeze", take(n_channels, n_channels + 1), integers(3))
-    of_images = span if scale.per_image else None
     if not detail:
-        return Outputs(None, logits, of_images, reconstructor._network.get("block_size", 1))
+        return Outputs(None, logits, reconstructor._network.get("block_size", 1))
     reconstruction = graph.cast(reconstruction, unit)
     reconstruction = graph.add("Add", graph.add("Mul", reconstruction, span), low)
-    return Outputs(reconstruction, logits, of_images)
+    return Outputs(reconstruction, logits)
 
 
 def _add_keras(

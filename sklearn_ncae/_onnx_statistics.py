@@ -1,6 +1,6 @@
 """The statistics of residuals, of defect maps and of texture as nodes of an ONNX graph."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from math import log, prod
 
@@ -10,6 +10,7 @@ from scipy.ndimage import gaussian_filter1d
 from sklearn_ncae import residuals, texture
 from sklearn_ncae._image_arrays import block_means
 from sklearn_ncae._onnx_graph import Graph, integers
+from sklearn_ncae._pixel_scale import PixelScale
 from sklearn_ncae.texture import TextureModel
 
 _ZERO, _ONE = np.float64(0), np.float64(1)
@@ -171,7 +172,7 @@ DEFECT_MAP_STATISTICS: dict[str, Callable[[Graph, str, tuple[int, ...], int], st
 
 
 def add_texture(
-    graph: Graph, model: TextureModel, pixels: str, span: str, shape: tuple[int, ...]
+    graph: Graph, model: TextureModel, scale: PixelScale, pixels: str, shape: tuple[int, ...]
 ) -> tuple[str, str]:
     """Add the peak of the texture, and its cells.
 
@@ -182,10 +183,9 @@ def add_texture(
     ----------
     graph : Graph
     model : TextureModel
+    scale : PixelScale
     pixels : str
         Images (n, *shape), of any float dtype.
-    span : str
-        (n, 1, 1, 1), of that dtype.
     shape : tuple of (int, int, int)
         Height, width and channels.
 
@@ -202,15 +202,22 @@ def add_texture(
     if size > 1:
         levels = _pool(graph, "AveragePool", levels, shape[:2], (size, size))
     cell = texture.cell_shape(shape)
+    # By products of matrices, as runtimes have no AveragePool in float64.
+    down, across = (
+        block_means(np.eye(side), step, axis=0) for side, step in zip(sides, cell, strict=True)
+    )
+    cells = add("MatMul", add("MatMul", down, graph.cast(levels, np.float64)), across.T)
+    brightness, around = _relative_brightness(graph, cells, scale, model.mean.shape[1:])
     parts = []
     for distance in texture._DISTANCES:
         for axis in (2, 3):
             levels = _smooth(graph, levels, sides[axis - 2], distance, axis)
-        for difference in _compare(graph, levels, sides, distance):
-            parts.append(_pool(graph, "MaxPool", difference, sides, cell))
+        for line in _compare(graph, levels, sides, distance):
+            parts.append(_pool(graph, "MaxPool", line, sides, cell))
     largest = graph.cast(add("Concat", *parts, axis=1), np.float64)
-    contrasts = add("Div", largest, graph.cast(span, np.float64))
-    descriptions = add("Log", add("Add", contrasts, np.float64(texture._FAINTEST)))
+    contrasts = add("Div", largest, around)
+    roughness = add("Log", add("Add", contrasts, np.float64(texture._FAINTEST)))
+    descriptions = add("Concat", brightness, roughness, axis=1)
     standardised = add("Div", add("Sub", descriptions, model.mean), model.deviation)
     rows = add("Reshape", standardised, integers(-1, model.mean.size))
     # Once and in float32 in the file, of which they are most.
@@ -219,15 +226,13 @@ def add_texture(
     code = add("MatMul", rows, add("Transpose", components, perm=[1, 0]))
     usual = add("MatMul", code, components)
     left = add("Reshape", add("Sub", rows, usual), integers(-1, *model.mean.shape))
-    down, across = (
-        gaussian_filter1d(np.eye(side), texture._REACH, axis=0) for side in model.mean.shape[1:]
-    )
+    left = add("Max", left, add("Mul", left, model._either_way))
 
     def gathered(part: str) -> str:
         positive = add("Relu", part)
         square = add("Mul", positive, positive)
         cells = graph.reduce("ReduceSum", add("Mul", square, square), (1,), False)
-        return add("MatMul", add("MatMul", down, cells), across.T)
+        return _filter_cells(graph, cells, model.mean.shape[1:], texture._REACH, "reflect")
 
     smoother = add("Mul", left, np.float64(-texture._SMOOTHER))
     cells = add("Sqrt", add("Sqrt", add("Max", gathered(left), gathered(smoother))))
@@ -239,6 +244,29 @@ def add_texture_map(graph: Graph, cells: str, shape: tuple[int, ...]) -> str:
     """Add the map (n, height, width) of texture, float32, from its cells."""
     down, across = (weights.astype(np.float32) for weights in texture.interpolations(shape))
     return graph.add("MatMul", graph.add("MatMul", down, graph.cast(cells, np.float32)), across.T)
+
+
+def _relative_brightness(
+    graph: Graph, cells: str, scale: PixelScale, sides: tuple[int, ...]
+) -> tuple[str, str]:
+    add = graph.add
+    least = np.float64(scale.least_contrast)
+    brightness = add("Relu", add("Sub", cells, np.float64(scale.black)))
+    mean = graph.reduce("ReduceMean", brightness, (1, 2, 3), True)
+    around = graph.reduce("ReduceMean", brightness, (1,), True)
+    around = _filter_cells(graph, around, sides, texture._SURROUNDINGS, "nearest")
+    even = add("Add", add("Mul", mean, np.float64(texture._EVEN_LIGHT)), least)
+    of_channels = graph.reduce("ReduceMean", brightness, (2, 3), True)
+    contrast = add("Mul", add("Sub", brightness, of_channels), np.float64(texture._BRIGHTNESS))
+    return add("Div", contrast, add("Add", mean, least)), add("Add", around, even)
+
+
+def _filter_cells(
+    graph: Graph, cells: str, sides: tuple[int, ...], deviation: float, mode: str
+) -> str:
+    """Filter the last two axes, of these sides, as `scipy.ndimage.gaussian_filter` does."""
+    down, across = (gaussian_filter1d(np.eye(side), deviation, axis=0, mode=mode) for side in sides)
+    return graph.add("MatMul", graph.add("MatMul", down, cells), across.T)
 
 
 def _smooth(graph: Graph, levels: str, side: int, distance: int, axis: int) -> str:
@@ -260,20 +288,29 @@ def _smooth(graph: Graph, levels: str, side: int, distance: int, axis: int) -> s
     return add("Add", add("Add", outer, inner), centre)
 
 
-def _compare(graph: Graph, levels: str, sides: tuple[int, ...], distance: int) -> list[str]:
+def _compare(graph: Graph, levels: str, sides: tuple[int, ...], distance: int) -> Iterator[str]:
     add = graph.add
-    margin = integers(0, 0, distance, distance)
-    padded = add("Pad", levels, np.concatenate([margin, margin]), mode="edge")
 
-    def shifted(down: int, right: int) -> str:
-        start = integers((1 + down) * distance, (1 + right) * distance)
+    def pad(tensor: str, width: int, mode: str) -> str:
+        margin = integers(0, 0, width, width)
+        return add("Pad", tensor, np.concatenate([margin, margin]), mode=mode)
+
+    def shifted(padded: str, width: int, down: int, right: int) -> str:
+        start = integers(width + down * distance, width + right * distance)
         return add("Slice", padded, start, start + sides, integers(2, 3))
 
+    edged = pad(levels, distance, "edge")
     twice = add("Add", levels, levels)
-    return [
-        add("Abs", add("Sub", add("Add", shifted(down, right), shifted(-down, -right)), twice))
-        for down, right in texture._DIRECTIONS
-    ]
+    margin = texture._LINE[-1] * distance
+    for down, right in texture._DIRECTIONS:
+        neighbors = [shifted(edged, distance, sign * down, sign * right) for sign in (1, -1)]
+        wide = pad(add("Sub", add("Add", *neighbors), twice), margin, "constant")
+        line, *others = (
+            shifted(wide, margin, step * right, -step * down) for step in texture._LINE
+        )
+        for other in others:
+            line = add("Add", line, other)
+        yield add("Abs", line)
 
 
 def _pool(

@@ -21,8 +21,7 @@ class PixelScale:
         exposure out; otherwise `low` becomes 0 and `high` becomes 1.
     """
 
-    #: Added to each image's deviation, as a share of the range: the noise of a plain image stays
-    #: small.
+    #: `least_contrast` as a share of the range: the noise of a plain image stays small.
     LEAST_CONTRAST = 0.02
 
     def __init__(self, low: float, high: float, per_image: bool) -> None:
@@ -34,6 +33,16 @@ class PixelScale:
     def pixel_range(self) -> tuple[float, float]:
         """Smallest and largest pixel value; of a constant image, the largest is 1 more."""
         return self.low, self.low + self.span
+
+    @property
+    def black(self) -> float:
+        """What brightness is counted from: 0, or the smallest value where that is negative."""
+        return min(0.0, self.low)
+
+    @property
+    def least_contrast(self) -> float:
+        """What is added to a contrast or brightness that is divided by."""
+        return self.LEAST_CONTRAST * self.span
 
     @classmethod
     def of(cls, images: NDArray[Any], per_image: bool) -> "PixelScale":
@@ -63,18 +72,10 @@ class PixelScale:
             np.divide(centred, of_span, out=result, casting="same_kind")
         return scaled, lows, spans
 
-    def spans(self, images: NDArray[Any]) -> Any:
-        """Return what differences of pixel values are divided by, as `to_network` does."""
-        dtype = np.result_type(images.dtype, np.float32)
-        if not self.per_image:
-            return dtype.type(self.span)
-        spans = [self._centred(image, dtype)[2] for image in images]
-        return np.reshape(spans, (-1, 1, 1, 1))
-
     def _centred(self, image: NDArray[Any], dtype: np.dtype[Any]) -> tuple[NDArray[Any], Any, Any]:
         # In C order: the order of a sum would change its rounding.
         pixels = image.astype(dtype, order="C", copy=False)
         mean = pixels.mean()
         centred = pixels - mean
-        least = dtype.type(self.LEAST_CONTRAST) * dtype.type(self.span)
+        least = dtype.type(self.least_contrast)
         return centred, mean, np.sqrt(np.square(centred).mean()) + least

@@ -71,6 +71,12 @@ def _is_two_sided(name: str) -> bool:
     return name in STATISTICS and STATISTICS[name].abnormal_tail == "both"
 
 
+def _least_reach(name: str) -> float:
+    """Deviation of a statistic that is usual whatever the training images say."""
+    known = STATISTICS | DEFECT_MAP_STATISTICS
+    return known[name].least_reach if name in known else 0.0
+
+
 def needs_detail(names: Iterable[str]) -> bool:
     """Tell whether statistics need the outputs of the network for each pixel of large images."""
     # In the mean of a whole map, blocks that are partial count for less.
@@ -163,6 +169,7 @@ class _ResidualDetectorBase(ImageOutlierMixin):
             self._center = np.median(statistics, axis=0)
             if several:
                 reach = np.quantile(self._deviations(statistics), 0.95, axis=0)
+                reach = np.maximum(reach, [*map(_least_reach, names)])
                 self._scale = np.where(reach > 0, reach, 1.0)
 
         if self.contamination == "auto":
@@ -699,7 +706,7 @@ class NCAEDetector(_ResidualDetectorBase):
                 described = ResidualStatistics(of_residual).transform(residuals)
                 values |= dict(zip(of_residual, described.T, strict=True))
             if self._texture is not None and "texture" in names:
-                descriptions = describe_texture(outputs.images, outputs.span)
+                descriptions = describe_texture(outputs.images, self.reconstructor_._scale)
                 values["texture"] = self._texture.peaks(descriptions)
             batches.append(np.column_stack([values[name] for name in names]))
         return np.concatenate(batches)

@@ -22,7 +22,9 @@ from sklearn_ncae._model_archive import ModelArchive, ModelFileError, write_arch
 from sklearn_ncae._model_document import decode, encode, holds, leaves
 
 _FORMAT = "sklearn-ncae model"
-_FORMAT_VERSION = 2
+_FORMAT_VERSION = 3
+# Its textures were described in another way, which nothing computes any more.
+_UNRELEASED_VERSION = 2
 
 
 def save(detector: Any, path: str | os.PathLike[str]) -> None:
@@ -199,6 +201,11 @@ def _check_format(document: dict[str, Any]) -> None:
         raise ModelFileError(
             f"it has format {version}, and this version of sklearn-ncae reads formats up to "
             f"{_FORMAT_VERSION}. Upgrade sklearn-ncae"
+        )
+    if version == _UNRELEASED_VERSION:
+        raise ModelFileError(
+            f"it has format {version}, of a version that was never released, whose scores cannot "
+            "be reproduced. Train and save again"
         )
 
 

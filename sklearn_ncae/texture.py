@@ -6,7 +6,7 @@ combinations to be learned from some tens of images: where a good part is rough,
 come together, how noisy cameras are.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from numbers import Real
 from typing import Any, ClassVar, Self
 
@@ -30,12 +30,25 @@ _DISTANCES = (1, 2, 4)
 _DIRECTIONS = ((0, 1), (1, 0), (1, 1), (1, -1))
 # Weights of the smoothing along each axis, whose deviation is one pixel.
 _BINOMIAL = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)
+# Steps along the line, across the comparison, whose comparisons are summed up.
+_LINE = (-2, -1, 0, 1, 2)
+# Brightness, and one for each comparison.
+_PARTS_PER_CHANNEL = 1 + len(_DISTANCES) * len(_DIRECTIONS)
 # Into how many cells the image is divided along each side.
 _N_CELLS = 16
-# Added before the logarithm, in standard deviations of the image: less is not seen.
-_FAINTEST = 0.01
+# Light falls differently on different places: contrasts are relative to the brightness around, from
+# neighbouring cells by a Gaussian of this deviation, and to a share of the mean brightness.
+_SURROUNDINGS = 2.5
+_EVEN_LIGHT = 0.3
+# Added to relative contrasts before the logarithm: less is not seen.
+_FAINTEST = 0.012
+# The weight of the brightness of a cell, relative to the image's, beside the logarithms.
+_BRIGHTNESS = 2.0
 # Deviations of a description are not taken to be smaller than this.
 _LEAST_DEVIATION = 0.4
+# A combination whose variance is this share of the number of values is believed by half, a larger
+# one more: what only a few values of the training images have in common is not usual.
+_BELIEVED_BY_HALF = 0.006
 _MAX_COMPONENTS = 64
 # What is left over is not taken for more than rounding below this.
 _ROUNDING = 1e-12
@@ -206,7 +219,8 @@ class TextureModel:
     mean, deviation : ndarray of shape (n_parts, n_rows, n_columns), float64
         Of the descriptions of good images, see `describe_texture`.
     components : ndarray of shape (n_components, n_parts, n_rows, n_columns), float32
-        Their principal components, in units of the deviations; most of the model's size.
+        Their principal components, in units of the deviations, each as long as it is believed: 1
+        at most. They are most of the model's size.
     """
 
     def __init__(self, mean: Floats, deviation: Floats, components: NDArray[np.float32]) -> None:
@@ -219,11 +233,15 @@ class TextureModel:
         """Learn from descriptions of good images, of shape (n, n_parts, n_rows, n_columns)."""
         mean = descriptions.mean(axis=0)
         deviation = np.sqrt(descriptions.var(axis=0) + _LEAST_DEVIATION**2)
-        n_components = max(1, min(_MAX_COMPONENTS, len(descriptions) // 2))
-        standardised = ((descriptions - mean) / deviation).reshape(len(descriptions), -1)
-        _, _, axes = np.linalg.svd(standardised, full_matrices=False)
-        components = axes[:n_components].reshape(-1, *mean.shape)
-        return cls(mean, deviation, components.astype(np.float32))
+        rows = ((descriptions - mean) / deviation).reshape(len(descriptions), -1)
+        # Ridge regression: a component of length sqrt(variance / (variance + ridge)) takes that
+        # share of what it is asked to explain.
+        variances, vectors = np.linalg.eigh(rows @ rows.T / len(rows))
+        ridge = _BELIEVED_BY_HALF * rows.shape[1]
+        largest = slice(None, -_MAX_COMPONENTS - 1, -1)
+        lengths = np.sqrt(len(rows) * (np.maximum(variances[largest], 0) + ridge))
+        components = (vectors.T[largest] @ rows) / lengths[:, np.newaxis]
+        return cls(mean, deviation, components.reshape(-1, *mean.shape).astype(np.float32))
 
     def cells(self, descriptions: Floats) -> NDArray[np.float64]:
         """How unlike good images each cell of an image is.
@@ -237,9 +255,11 @@ class TextureModel:
         cells : ndarray of shape (n, n_rows, n_columns), float64
             At least 0. Fourth powers of what is left over, summed over the parts and gathered
             from neighbouring cells, apart for what is rougher and what is smoother than usual;
-            the fourth root of the larger of the two, where smoother counts 0.7.
+            the fourth root of the larger of the two, where smoother counts 0.7. What is brighter
+            or darker than usual is among what is rougher.
         """
         components = self.components.reshape(len(self.components), -1).astype(np.float64)
+        either_way = self._either_way
         cells = np.empty((len(descriptions), *descriptions.shape[2:]))
         for description, unusual in zip(descriptions, cells, strict=True):
             # Sums that do not depend on the other images, nor on the number of threads.
@@ -247,6 +267,7 @@ class TextureModel:
             code = np.einsum("cv,v->c", components, standardised)
             left = standardised - np.einsum("cv,c->v", components, code)
             left = np.where(np.abs(left) > _ROUNDING, left, 0.0).reshape(self.mean.shape)
+            left = np.maximum(left, either_way * left)
             rougher, smoother = (
                 # A small defect is in few parts and cells; the fourth powers let it be seen.
                 gaussian_filter(np.square(np.square(np.maximum(part, 0))).sum(axis=0), _REACH)
@@ -254,6 +275,14 @@ class TextureModel:
             )
             unusual[...] = np.sqrt(np.sqrt(np.maximum(rougher, smoother)))
         return cells
+
+    @property
+    def _either_way(self) -> Floats:
+        """Return -1 for each part that counts as much either way, brightness, and 1 for others."""
+        n_parts = len(self.mean)
+        signs = np.ones((n_parts, 1, 1))
+        signs[: n_parts // _PARTS_PER_CHANNEL] = -1
+        return signs
 
     def peaks(self, descriptions: Floats) -> NDArray[np.float64]:
         """How unlike good images each image is: the mean of its highest 2 % of cells.
@@ -329,42 +358,46 @@ def held_out_peaks(descriptions: Floats) -> NDArray[np.float64]:
     return peaks
 
 
-def describe_texture(images: NDArray[Any], spans: Any) -> NDArray[np.float64]:
+def describe_texture(images: NDArray[Any], scale: PixelScale) -> NDArray[np.float64]:
     """Describe the texture of images place by place.
 
-    Each pixel of the image, shrunk to about 128 pixels, is compared with the mean of two opposite
-    neighbours, in four directions and at distances of 1, 2 and 4 pixels, after smoothing that
-    grows with the distance. Of each comparison the largest absolute value in each cell of a grid
-    of 16 by 16 is taken, and of that the logarithm.
+    The image is shrunk to about 128 pixels and divided by a grid of 16 by 16 cells. Each pixel is
+    compared with the mean of two opposite neighbours, in four directions and at distances of 1, 2
+    and 4 pixels, after smoothing that grows with the distance. Comparisons are summed up over five
+    places along the line that separates the neighbours, so that edges and scratches stand out from
+    noise. The largest absolute sum in each cell, relative to the brightness around the cell, is
+    taken as a logarithm. Beside that stands how bright the cell is, relative to the image.
 
     Parameters
     ----------
     images : ndarray of shape (n, h, w, c)
         Of any real dtype.
-    spans : ndarray of shape (n, 1, 1, 1)
-        What is one in the contrast of each image, such as its standard deviation.
+    scale : PixelScale
+        Brightness is counted from its `black`; what is much darker than its range counts as noise.
 
     Returns
     -------
     descriptions : ndarray of shape (n, n_parts, n_rows, n_columns), float64
-        A part is one channel compared at one distance in one direction. Each description depends
-        on its own image alone.
+        The first parts are the brightness of the channels; each other is one channel compared at
+        one distance in one direction. Each description depends on its own image alone, and not on
+        a factor that its brightness is multiplied by, unless it is hardly brighter than black.
     """
     size = block_size(images.shape[1:])
     cell = cell_shape(images.shape[1:])
     dtype = np.result_type(images.dtype, np.float32)
-    largest = []
-    for image in images:
+    descriptions = np.empty((len(images), *description_shape(images.shape[1:])))
+    for image, description in zip(images, descriptions, strict=True):
         levels = np.moveaxis(image, 2, 0).astype(dtype, order="C")
         for axis in (1, 2):
             levels = block_means(levels, size, axis)
+        contrast = description[: len(levels)]
+        contrast[...], around = _relative_brightness(_means_of_cells(levels, *cell), scale)
         parts = []
         for distance in _DISTANCES:
             levels = _smooth(_smooth(levels, distance, 1), distance, 2)
-            parts.append(_largest_of_cells(_compare(levels, distance), *cell))
-        largest.append(np.concatenate(parts))
-    contrasts = np.array(largest, np.float64) / spans
-    return np.log(contrasts + _FAINTEST)
+            parts += [_largest_of_cells(line, *cell) for line in _compare(levels, distance)]
+        description[len(levels) :] = np.log(np.concatenate(parts) / around + _FAINTEST)
+    return descriptions
 
 
 def representative_rows(rows: NDArray[np.intp]) -> NDArray[np.intp]:
@@ -376,7 +409,7 @@ def representative_rows(rows: NDArray[np.intp]) -> NDArray[np.intp]:
 def describe_textures(images: NDArray[Any], rows: NDArray[np.intp], scale: PixelScale) -> Floats:
     """Describe some of many images, a few at a time."""
     parts = chunks(images, rows)
-    return np.concatenate([describe_texture(part, scale.spans(part)) for part in parts])
+    return np.concatenate([describe_texture(part, scale) for part in parts])
 
 
 def description_shape(image_shape: tuple[int, ...]) -> tuple[int, int, int]:
@@ -385,7 +418,7 @@ def description_shape(image_shape: tuple[int, ...]) -> tuple[int, int, int]:
         -(-side // step)
         for side, step in zip(shrunk_shape(image_shape), cell_shape(image_shape), strict=True)
     )
-    return len(_DISTANCES) * len(_DIRECTIONS) * image_shape[2], n_rows, n_columns
+    return _PARTS_PER_CHANNEL * image_shape[2], n_rows, n_columns
 
 
 def block_size(image_shape: tuple[int, ...]) -> int:
@@ -403,6 +436,20 @@ def cell_shape(image_shape: tuple[int, ...]) -> tuple[int, int]:
     """Return the height and width of the cells of shrunk images; the last may be partial."""
     height, width = shrunk_shape(image_shape)
     return -(-height // _N_CELLS), -(-width // _N_CELLS)
+
+
+def _relative_brightness(cells: Floats, scale: PixelScale) -> tuple[Floats, Floats]:
+    """Return how bright cells (c, rows, columns) are, and the brightness around each."""
+    brightness = np.maximum(cells - scale.black, 0.0)
+    mean = brightness.mean()
+    around = gaussian_filter(brightness.mean(axis=0), _SURROUNDINGS, mode="nearest")
+    around = around + _EVEN_LIGHT * mean + scale.least_contrast
+    of_channels = brightness.mean(axis=(1, 2), keepdims=True)
+    return _BRIGHTNESS * (brightness - of_channels) / (mean + scale.least_contrast), around
+
+
+def _means_of_cells(levels: NDArray[Any], height: int, width: int) -> Floats:
+    return block_means(block_means(levels.astype(np.float64), height, 1), width, 2)
 
 
 def _largest_of_cells(levels: NDArray[Any], height: int, width: int) -> NDArray[Any]:
@@ -431,21 +478,46 @@ def _smooth(levels: NDArray[Any], distance: int, axis: int) -> NDArray[Any]:
     return smooth
 
 
-def _compare(levels: NDArray[Any], distance: int) -> NDArray[Any]:
+def _compare(levels: NDArray[Any], distance: int) -> Iterator[NDArray[Any]]:
+    """Yield the absolute sums along lines of each direction; beyond the image there is nothing."""
+    # Images are kept row after row with a margin between: a shift in any direction is one of the
+    # whole array, and sums are over contiguous memory, which is several times faster.
     c, h, w = levels.shape
-    padded = _with_edge(levels, distance, distance)
+    reach = _LINE[-1] * distance
+    width = w + max(reach, 2 * distance)
+    first = (reach + 1) * width
+    edged = np.zeros((c, h + 2 * distance, width), levels.dtype)
+    edged[..., : w + 2 * distance] = _with_edge(levels, distance, distance)
+    edged = edged.reshape(c, -1)
+    differences = np.zeros((c, (h + 2 * (reach + 1)) * width), levels.dtype)
 
-    def shifted(down: int, right: int) -> NDArray[Any]:
-        top, left = (1 + down) * distance, (1 + right) * distance
-        return padded[:, top : top + h, left : left + w]
+    def shifted(flat: NDArray[Any], start: int, down: int, right: int) -> NDArray[Any]:
+        start += (down * width + right) * distance
+        return flat[:, start : start + n]
 
-    twice = levels + levels
-    differences = np.empty((len(_DIRECTIONS), c, h, w), levels.dtype)
-    for (down, right), difference in zip(_DIRECTIONS, differences, strict=True):
-        np.add(shifted(down, right), shifted(-down, -right), out=difference)
-        difference -= twice
-        np.abs(difference, out=difference)
-    return differences.reshape(-1, h, w)
+    # To the last pixel, so that no neighbour is beyond the array.
+    n = (h - 1) * width + w
+    corner = distance * width + distance
+    pixels = shifted(edged, corner, 0, 0)
+    twice = pixels + pixels
+    inner = shifted(differences, first, 0, 0)
+    margins = differences[:, first : first + h * width].reshape(c, h, width)[..., w:]
+    line = np.empty((c, h * width), levels.dtype)
+    total = line[:, :n]
+    for down, right in _DIRECTIONS:
+        np.add(
+            shifted(edged, corner, down, right), shifted(edged, corner, -down, -right), out=inner
+        )
+        inner -= twice
+        margins[...] = 0
+        outermost, *others = (
+            shifted(differences, first, step * right, -step * down) for step in _LINE
+        )
+        np.add(outermost, others[0], out=total)
+        for other in others[1:]:
+            total += other
+        np.abs(total, out=total)
+        yield line.reshape(c, h, width)[..., :w]
 
 
 def _with_edge(levels: NDArray[Any], rows: int, columns: int) -> NDArray[Any]:

@@ -320,7 +320,8 @@ def test_refuses_hostile_textures(change, message, fitted, tmp_path):
 
 
 HOSTILE_DOCUMENTS = {
-    "newer format": (lambda d: d.update(format_version=3), "format 3.*Upgrade"),
+    "newer format": (lambda d: d.update(format_version=4), "format 4.*Upgrade"),
+    "unreleased format": (lambda d: d.update(format_version=2), "format 2.*Train and save again"),
     "other format": (lambda d: d.update(format="onnx"), "not the file of a sklearn-ncae model"),
     "version of another type": (lambda d: d.update(format_version=True), "not the file of"),
     "no model": (lambda d: d.pop("model"), "no fitted detector"),
@@ -460,7 +461,7 @@ def test_damaged_files_are_refused_or_score(fuzz, fitted, good_images, tmp_path)
 def test_reads_the_files_of_older_versions():
     X = np.random.RandomState(1).randint(0, 256, (5, 12, 10), dtype=np.uint8)
     paths = sorted((HERE / "data").glob("*.ncae"))
-    assert [path.name for path in paths] == ["format_1.ncae", "format_2.ncae"]
+    assert [path.name for path in paths] == ["format_1.ncae", "format_3.ncae"]
     for path in paths:
         expected = json.loads(path.with_suffix(".json").read_text())
         detector = persistence.load(path)

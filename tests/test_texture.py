@@ -5,12 +5,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.ndimage import convolve1d
+from scipy.ndimage import convolve1d, gaussian_filter
 from sklearn.base import clone
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedKFold, cross_val_score
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
+from sklearn_ncae._pixel_scale import PixelScale
 from sklearn_ncae.datasets import make_castings
 from sklearn_ncae.texture import (
     TextureDetector,
@@ -28,42 +29,63 @@ def castings():
     return make_castings(n_good=100, n_defect=40, image_size=(64, 64), random_state=0)
 
 
-def described_plainly(image, span):
-    """The description written down step by step in float64, one channel after another."""
-    values = {}
+def means_plainly(level, height, width):
+    rows, columns = range(0, level.shape[0], height), range(0, level.shape[1], width)
+    return np.array([[level[i : i + height, j : j + width].mean() for j in columns] for i in rows])
+
+
+def described_plainly(image, black, least):
+    """The description written down step by step in float64, one channel after another.
+
+    Of the brightness of cells as it is, and of the comparisons without the logarithm.
+    """
     h, w, n_channels = image.shape
     size = max(1, round(min(h, w) / 128))
-    for channel in range(n_channels):
-        level = np.array(
-            [
-                [image[i : i + size, j : j + size, channel].mean() for j in range(0, w, size)]
-                for i in range(0, h, size)
-            ]
-        )
+    levels = [means_plainly(image[..., channel], size, size) for channel in range(n_channels)]
+    height, width = (-(-side // 16) for side in levels[0].shape)
+    cells = np.array([means_plainly(level, height, width) for level in levels])
+    brightness = np.maximum(cells - black, 0)
+    around = gaussian_filter(brightness.mean(axis=0), 2.5, mode="nearest")
+    around = around + 0.3 * brightness.mean() + least
+    relative = brightness - brightness.mean(axis=(1, 2), keepdims=True)
+    relative = 2 * relative / (brightness.mean() + least)
+    values = {}
+    for channel, level in enumerate(levels):
         for distance in (1, 2, 4):
             spread = np.zeros(4 * distance + 1)
             spread[::distance] = WEIGHTS
             for axis in (0, 1):
                 level = convolve1d(level, spread, axis=axis, mode="nearest")
-            wide = np.pad(level, distance, mode="edge")
+            padded = np.pad(level, distance, mode="edge")
             rows, columns = np.indices(level.shape)
             for down, right in [(0, 1), (1, 0), (1, 1), (1, -1)]:
                 above, below = (
-                    wide[rows + (1 + s * down) * distance, columns + (1 + s * right) * distance]
+                    padded[rows + (1 + s * down) * distance, columns + (1 + s * right) * distance]
                     for s in (-1, 1)
                 )
-                difference = np.abs(above + below - 2 * level)
-                height, width = (-(-side // 16) for side in level.shape)
-                key = (distance, down, right)
-                values.setdefault(key, {})[channel] = [
+                difference = np.pad(above + below - 2 * level, 2 * distance)
+                line = sum(
+                    difference[
+                        rows + (2 + step * right) * distance, columns + (2 - step * down) * distance
+                    ]
+                    for step in (-2, -1, 0, 1, 2)
+                )
+                values.setdefault((distance, down, right), {})[channel] = [
                     [
-                        difference[i : i + height, j : j + width].max()
+                        np.abs(line[i : i + height, j : j + width]).max()
                         for j in range(0, level.shape[1], width)
                     ]
                     for i in range(0, level.shape[0], height)
                 ]
     largest = np.concatenate([np.array([*of.values()]) for of in values.values()])
-    return np.log(largest / span + 0.01)
+    return np.concatenate([relative, largest / around + 0.012])
+
+
+def check_description(description, image, scale):
+    n_channels = image.shape[2]
+    expected = described_plainly(image.astype(float), scale.black, scale.least_contrast)
+    found = np.concatenate([description[:n_channels], np.exp(description[n_channels:])])
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
 
 
 @settings(max_examples=15, deadline=None)
@@ -74,26 +96,27 @@ def described_plainly(image, span):
 )
 def test_description_against_the_plain_one(shape, dtype, seed):
     images = np.random.default_rng(seed).integers(0, 256, (2, *shape)).astype(dtype)
-    spans = np.float64([[[[20.0]]], [[[60.0]]]])
-    descriptions = describe_texture(images, spans)
+    scale = PixelScale(0 if images.dtype.kind == "u" else -40, 255, per_image=True)
+    descriptions = describe_texture(images, scale)
     assert descriptions.shape == (2, *description_shape(shape))
     assert descriptions.dtype == np.float64
-    for image, span, description in zip(images, spans, descriptions, strict=True):
-        expected = described_plainly(image.astype(float), span.item())
-        np.testing.assert_allclose(np.exp(description), np.exp(expected), atol=1e-5)
+    for image, description in zip(images, descriptions, strict=True):
+        check_description(description, image, scale)
 
 
 @pytest.mark.parametrize("shape", [(200, 260, 1), (421, 399, 1)])
 def test_large_images_are_described_by_the_means_of_blocks(shape):
     image = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-    (description,) = describe_texture(image[np.newaxis], np.float64([[[[40.0]]]]))
+    scale = PixelScale(0, 255, per_image=True)
+    (description,) = describe_texture(image[np.newaxis], scale)
     assert description.shape == description_shape(shape)
-    expected = described_plainly(image.astype(float), 40)
-    np.testing.assert_allclose(np.exp(description), np.exp(expected), atol=1e-5)
+    check_description(description, image, scale)
 
 
 def cells_plainly(left):
     """What is left over, gathered from neighbouring cells with weights written down."""
+    n_channels = len(left) // 13
+    left = np.concatenate([np.abs(left[:n_channels]), left[n_channels:]])
 
     def gathered(cells):
         steps = np.arange(-4, 5)
@@ -109,17 +132,17 @@ def cells_plainly(left):
 
 def test_cells_show_what_the_usual_combinations_leave_over():
     rng = np.random.default_rng(0)
-    usual = rng.normal(size=(3, 12 * 16 * 16))
-    good = (rng.normal(size=(30, 3)) @ usual).reshape(30, 12, 16, 16)
+    usual = rng.normal(size=(3, 13 * 16 * 16))
+    good = (10 * rng.normal(size=(30, 3)) @ usual).reshape(30, 13, 16, 16)
     model = TextureModel.of(good)
-    new = (rng.normal(size=(5, 3)) @ usual).reshape(5, 12, 16, 16)
+    new = (10 * rng.normal(size=(5, 3)) @ usual).reshape(5, 13, 16, 16)
     rougher, smoother = new.copy(), new.copy()
-    rougher[:, 4, 7, 2] += 10
-    smoother[:, 4, 7, 2] -= 10
+    rougher[:, 4, 7, 2] += 500
+    smoother[:, 4, 7, 2] -= 500
     assert (model.peaks(new) < 0.1).all()
     assert (model.peaks(rougher) > 10 * model.peaks(new)).all()
     np.testing.assert_allclose(model.peaks(smoother), 0.7 * model.peaks(rougher), rtol=0.05)
-    assert model.components.shape == (15, 12, 16, 16)
+    assert model.components.shape == (30, 13, 16, 16)
     cells = model.cells(rougher)
     assert (cells.reshape(5, -1).argmax(axis=1) == 7 * 16 + 2).all()
     for description, shown, peak in zip(rougher, cells, model.peaks(rougher), strict=True):
@@ -130,9 +153,22 @@ def test_cells_show_what_the_usual_combinations_leave_over():
         np.testing.assert_allclose(peak, np.sort(shown.ravel())[-5:].mean())
 
 
+@pytest.mark.parametrize("n", [5, 100])
+def test_usual_combinations_are_a_ridge_regression(n):
+    rng = np.random.default_rng(0)
+    descriptions = rng.normal(size=(n, 4)) @ rng.normal(size=(4, 13 * 16))
+    model = TextureModel.of(descriptions.reshape(n, 13, 4, 4))
+    rows = (descriptions.reshape(n, 13, 4, 4) - model.mean) / model.deviation
+    covariance = np.cov(rows.reshape(n, -1), rowvar=False, bias=True)
+    ridge = 0.006 * len(covariance) * np.eye(len(covariance))
+    components = model.components.reshape(len(model.components), -1).astype(float)
+    expected = np.linalg.solve(covariance + ridge, covariance)
+    np.testing.assert_allclose(components.T @ components, expected, atol=1e-5)
+
+
 @pytest.mark.parametrize("n", [1, 2, 3, 7, 60])
 def test_held_out_peaks_are_those_of_other_images(n):
-    descriptions = np.random.default_rng(0).normal(size=(n, 12, 3, 2))
+    descriptions = np.random.default_rng(0).normal(size=(n, 13, 3, 2))
     peaks = held_out_peaks(descriptions)
     assert np.isfinite(peaks).all() and (peaks >= 0).all()
     if n >= 7:
@@ -158,8 +194,8 @@ def test_scores_depend_on_the_image_alone_and_not_on_its_exposure(castings):
     scores = detector.score_samples(X)
     for rows in ([3], [3, 9], np.arange(7, 30)):
         np.testing.assert_array_equal(detector.score_samples(X[rows]), scores[rows])
-    # Contrast 1.2 times as large, but for the share of the range that is added to it.
-    np.testing.assert_allclose(detector.score_samples(X * 1.2 + 9.0), scores, rtol=0.1)
+    # The same but for the share of the range that is added to the brightness.
+    np.testing.assert_allclose(detector.score_samples(X * 1.2), scores, rtol=0.02)
     flat = clone(detector).set_params(image_shape=(64, 64)).fit(X[:50].reshape(50, -1))
     np.testing.assert_array_equal(flat.score_samples(X.reshape(len(X), -1)), scores)
 
