@@ -104,9 +104,19 @@ VARIANTS = {
 # What is changed of the texture: constants of its module.
 TEXTURE_VARIANTS: dict[str, dict[str, Any]] = {
     "all defaults": {},
-    "horizontal and vertical neighbours": {"_DIRECTIONS": ((0, 1), (1, 0))},
-    "neighbours at a distance of 1 alone": {"_DISTANCES": (1,)},
-    "neighbours at a distance of 4 alone": {"_DISTANCES": (4,)},
+    "horizontal and vertical neighbours": {
+        "_DIRECTIONS": ((0, 1), (1, 0)),
+        "_PARTS_PER_CHANNEL": 7,
+    },
+    # What a place contributes is the same, and what is too faint to be seen.
+    "single places, no lines": {"_LINE": (0,), "_FAINTEST": 0.0024},
+    "lines of 3 places": {"_LINE": (-1, 0, 1), "_FAINTEST": 0.0072},
+    "lines of 7 places": {"_LINE": (-3, -2, -1, 0, 1, 2, 3), "_FAINTEST": 0.0168},
+    "neighbours at a distance of 1 alone": {"_DISTANCES": (1,), "_PARTS_PER_CHANNEL": 5},
+    "neighbours at a distance of 4 alone": {"_DISTANCES": (4,), "_PARTS_PER_CHANNEL": 5},
+    "relative to the brightness of the whole image": {"_SURROUNDINGS": 100.0},
+    "without the brightness of cells": {"_BRIGHTNESS": 0.0},
+    "twice the weight of brightness": {"_BRIGHTNESS": 4.0},
     "8 x 8 cells": {"_N_CELLS": 8},
     "4 x 4 cells": {"_N_CELLS": 4},
     "each cell on its own": {"_REACH": 0.0},
@@ -115,7 +125,10 @@ TEXTURE_VARIANTS: dict[str, dict[str, Any]] = {
     "smoother counts as much": {"_SMOOTHER": 1.0},
     "at most 20 components": {"_MAX_COMPONENTS": 20},
     "1 component": {"_MAX_COMPONENTS": 1},
-    "0.1 deviations are the faintest seen": {"_FAINTEST": 0.1},
+    "64 components, fully believed": {"_BELIEVED_BY_HALF": 1e-9},
+    "components believed 4 times as much": {"_BELIEVED_BY_HALF": 0.0015},
+    "components believed a quarter as much": {"_BELIEVED_BY_HALF": 0.024},
+    "what is faint is not seen (0.12)": {"_FAINTEST": 0.12},
     "not shrunk": {"_SIDE": 10_000},
     "40 images to learn from": {"_MAX_TEXTURES": 40},
 }

@@ -102,11 +102,13 @@ def fit_bare(
     model.fit(inputs, targets, batch_size=template.batch_size, epochs=epochs, verbose=0)
 
 
-def training_steps(images: NDArray[np.uint8], epochs: int, repetitions: int) -> list[list[str]]:
+def training_steps(
+    images: NDArray[np.uint8], epochs_of: dict[str, int], repetitions: int
+) -> list[list[str]]:
     """Return a row for each training: the time of a step, and of making its batch."""
     stack = images[..., np.newaxis]
     rows = []
-    for training in TRAININGS:
+    for training, epochs in epochs_of.items():
         ours = NCAEReconstructor(training=training, epochs=epochs, random_state=0)
         ours.image_shape_ = stack.shape[1:]
         make_batches, loss, _ = ours._training_kind(stack)
@@ -143,7 +145,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", type=int, default=300, help="side of the images")
     parser.add_argument("--images", type=int, default=160)
-    parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--epochs", type=int, default=5, help="to reconstruct (default: 5)")
+    parser.add_argument(
+        "--repair-epochs",
+        type=int,
+        default=20,
+        help="to repair (default: 20, a third of the usual steps)",
+    )
     parser.add_argument("--repetitions", type=int, default=7)
     parser.add_argument("--write", action="store_true")
     options = parser.parse_args()
@@ -171,7 +179,8 @@ def main() -> None:
         "making a batch, ms",
         "share of a step",
     ]
-    rows = training_steps(images, options.epochs, max(1, options.repetitions // 2))
+    epochs_of = {"reconstruct": options.epochs, "repair": options.repair_epochs}
+    rows = training_steps(images, epochs_of, max(1, options.repetitions // 2))
     report("training", header, rows, options.write)
 
 

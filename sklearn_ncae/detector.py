@@ -478,7 +478,8 @@ class NCAEDetector(_ResidualDetectorBase):
         than good images the image is at the same places, see :mod:`sklearn_ncae.texture`.
         ``"auto"`` is ``["defect_peak", "texture"]`` to repair and ``"mse"`` to reconstruct;
         ``"joint"`` stands for all. See :class:`~sklearn_ncae.ResidualDetector` for how several
-        make one score.
+        make one score; ``"defect_peak"`` is divided by 0.2 at least, as it varies less on the
+        images that the network was trained on than on others.
     contamination, calibration, false_alarm_rate
         The threshold, see :class:`~sklearn_ncae.ResidualDetector`.
     verbose : int, default=0

@@ -479,7 +479,10 @@ def _smooth(levels: NDArray[Any], distance: int, axis: int) -> NDArray[Any]:
 
 
 def _compare(levels: NDArray[Any], distance: int) -> Iterator[NDArray[Any]]:
-    """Yield the absolute sums along lines of each direction; beyond the image there is nothing."""
+    """Yield the absolute sums along lines of each direction, all in the same array.
+
+    Beyond the image there are no differences, and lines that end at its border are shorter.
+    """
     # Images are kept row after row with a margin between: a shift in any direction is one of the
     # whole array, and sums are over contiguous memory, which is several times faster.
     c, h, w = levels.shape
@@ -513,8 +516,8 @@ def _compare(levels: NDArray[Any], distance: int) -> Iterator[NDArray[Any]]:
         outermost, *others = (
             shifted(differences, first, step * right, -step * down) for step in _LINE
         )
-        np.add(outermost, others[0], out=total)
-        for other in others[1:]:
+        np.copyto(total, outermost)
+        for other in others:
             total += other
         np.abs(total, out=total)
         yield line.reshape(c, h, width)[..., :w]
