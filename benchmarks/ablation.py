@@ -217,6 +217,7 @@ def write_page(records: list[dict[str, Any]], path: Path) -> None:
                 "texture": "`texture`",
                 **{key: f"`{key}`" for key in (*DEFECT_MAP_STATISTICS, *OF_RESIDUAL)},
             }.items()
+            if any(mean(d, "the default", key, size) != "-" for d in DATASETS)
         ]
         changes, of_texture = (
             [

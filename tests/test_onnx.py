@@ -475,8 +475,8 @@ def test_the_file_is_valid_and_says_what_it_is(detector, model_file, good_images
     kinds = [type(layer) for layer in detector.reconstructor_.model_.layers]
     expected = [NeighborConv2D, layers.Conv2D, layers.Concatenate]
     assert operators.count("Conv") == sum(kinds.count(kind) for kind in expected)
-    # The description of the texture is put together from its parts, and nothing else is.
-    assert operators.count("Concat") == 1
+    # The texture's comparisons are put together, and its brightness to them; nothing else is.
+    assert operators.count("Concat") == 2
 
 
 def test_exporting_leaves_the_detector_as_it_was(detector, good_images, tmp_path):
