@@ -228,12 +228,14 @@ def write_page(records: list[dict[str, Any]], path: Path) -> None:
             for variants, statistic in ((VARIANTS, "defect_peak"), (TEXTURE_VARIANTS, "texture"))
         )
         return [
-            STATISTICS.format(size=size),
-            *table(head, statistics),
-            OF_NETWORK.format(size=size),
-            *table(head, changes),
-            OF_TEXTURE.format(size=size),
-            *table(head, of_texture),
+            line
+            for heading, rows in (
+                (STATISTICS, statistics),
+                (OF_NETWORK, changes),
+                (OF_TEXTURE, of_texture),
+            )
+            if rows
+            for line in (heading.format(size=size), *table(head, rows))
         ]
 
     n_seeds = len({record["seed"] for record in records if "seed" in record})
