@@ -3,8 +3,10 @@
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from math import log, prod
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
 from sklearn_ncae import residuals, texture
@@ -147,7 +149,7 @@ def _peak(
         gaussian_filter1d(block_means(np.eye(side), halved, axis=0), sigma, axis=0).astype(dtype)
         for side in shape
     )
-    smoothed = graph.add("MatMul", graph.add("MatMul", down, maps), across.T)
+    smoothed = _along_both_axes(graph, maps, down, across)
     n_pixels = len(down) * len(across)
     n_brightest = max(1, round(residuals._PEAK_SHARE * n_pixels))
     return _mean_of_highest(graph, smoothed, n_pixels, n_brightest)
@@ -206,7 +208,7 @@ def add_texture(
     down, across = (
         block_means(np.eye(side), step, axis=0) for side, step in zip(sides, cell, strict=True)
     )
-    cells = add("MatMul", add("MatMul", down, graph.cast(levels, np.float64)), across.T)
+    cells = _along_both_axes(graph, graph.cast(levels, np.float64), down, across)
     brightness, around = _relative_brightness(graph, cells, scale, model.mean.shape[1:])
     parts = []
     for distance in texture._DISTANCES:
@@ -243,7 +245,7 @@ def add_texture(
 def add_texture_map(graph: Graph, cells: str, shape: tuple[int, ...]) -> str:
     """Add the map (n, height, width) of texture, float32, from its cells."""
     down, across = (weights.astype(np.float32) for weights in texture.interpolations(shape))
-    return graph.add("MatMul", graph.add("MatMul", down, graph.cast(cells, np.float32)), across.T)
+    return _along_both_axes(graph, graph.cast(cells, np.float32), down, across)
 
 
 def _relative_brightness(
@@ -266,7 +268,12 @@ def _filter_cells(
 ) -> str:
     """Filter the last two axes, of these sides, as `scipy.ndimage.gaussian_filter` does."""
     down, across = (gaussian_filter1d(np.eye(side), deviation, axis=0, mode=mode) for side in sides)
-    return graph.add("MatMul", graph.add("MatMul", down, cells), across.T)
+    return _along_both_axes(graph, cells, down, across)
+
+
+def _along_both_axes(graph: Graph, values: str, down: NDArray[Any], across: NDArray[Any]) -> str:
+    """Multiply the last two axes by matrices."""
+    return graph.add("MatMul", graph.add("MatMul", down, values), across.T)
 
 
 def _smooth(graph: Graph, levels: str, side: int, distance: int, axis: int) -> str:

@@ -390,8 +390,8 @@ def describe_texture(images: NDArray[Any], scale: PixelScale) -> NDArray[np.floa
         levels = np.moveaxis(image, 2, 0).astype(dtype, order="C")
         for axis in (1, 2):
             levels = block_means(levels, size, axis)
-        contrast = description[: len(levels)]
-        contrast[...], around = _relative_brightness(_means_of_cells(levels, *cell), scale)
+        cells = block_means(block_means(levels.astype(np.float64), cell[0], 1), cell[1], 2)
+        description[: len(levels)], around = _relative_brightness(cells, scale)
         parts = []
         for distance in _DISTANCES:
             levels = _smooth(_smooth(levels, distance, 1), distance, 2)
@@ -446,10 +446,6 @@ def _relative_brightness(cells: Floats, scale: PixelScale) -> tuple[Floats, Floa
     around = around + _EVEN_LIGHT * mean + scale.least_contrast
     of_channels = brightness.mean(axis=(1, 2), keepdims=True)
     return _BRIGHTNESS * (brightness - of_channels) / (mean + scale.least_contrast), around
-
-
-def _means_of_cells(levels: NDArray[Any], height: int, width: int) -> Floats:
-    return block_means(block_means(levels.astype(np.float64), height, 1), width, 2)
 
 
 def _largest_of_cells(levels: NDArray[Any], height: int, width: int) -> NDArray[Any]:
