@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from copy import copy
 from numbers import Real
 from typing import Any, ClassVar, Self
@@ -690,6 +691,19 @@ class NCAEDetector(_ResidualDetectorBase):
         return self.reconstructor_._reconstruct(images)
 
     def _describe(self, images: NDArray[Any], names: list[str]) -> NDArray[np.float64]:
+        if "texture" not in names:
+            return self._describe_outputs(images, names)
+        # Beside the network, whose operations leave a core idle now and then.
+        with ThreadPoolExecutor(1) as thread:
+            texture_peaks = thread.submit(self._texture_peaks, images)
+            others = [name for name in names if name != "texture"]
+            statistics = self._describe_outputs(images, others)
+            return np.insert(statistics, names.index("texture"), texture_peaks.result(), axis=1)
+
+    def _describe_outputs(self, images: NDArray[Any], names: list[str]) -> NDArray[np.float64]:
+        """Statistics of what the network makes of images."""
+        if not names:
+            return np.empty((len(images), 0))
         of_residual = [name for name in names if name in STATISTICS]
         of_map = [name for name in names if name in DEFECT_MAP_STATISTICS]
         detail = needs_detail(names)
@@ -706,8 +720,9 @@ class NCAEDetector(_ResidualDetectorBase):
                 residuals = residual_image(outputs.images, outputs.reconstructions)
                 described = ResidualStatistics(of_residual).transform(residuals)
                 values |= dict(zip(of_residual, described.T, strict=True))
-            if self._texture is not None and "texture" in names:
-                descriptions = describe_texture(outputs.images, self.reconstructor_._scale)
-                values["texture"] = self._texture.peaks(descriptions)
             batches.append(np.column_stack([values[name] for name in names]))
         return np.concatenate(batches)
+
+    def _texture_peaks(self, images: NDArray[Any]) -> NDArray[np.float64]:
+        assert self._texture is not None  # or no statistic would need it
+        return self._texture.peaks(describe_texture(images, self.reconstructor_._scale))

@@ -259,22 +259,20 @@ class TextureModel:
             or darker than usual is among what is rougher.
         """
         components = self.components.reshape(len(self.components), -1).astype(np.float64)
-        either_way = self._either_way
-        cells = np.empty((len(descriptions), *descriptions.shape[2:]))
-        for description, unusual in zip(descriptions, cells, strict=True):
+        rows = ((descriptions - self.mean) / self.deviation).reshape(len(descriptions), -1)
+        for values in rows:
             # Sums that do not depend on the other images, nor on the number of threads.
-            standardised = ((description - self.mean) / self.deviation).ravel()
-            code = np.einsum("cv,v->c", components, standardised)
-            left = standardised - np.einsum("cv,c->v", components, code)
-            left = np.where(np.abs(left) > _ROUNDING, left, 0.0).reshape(self.mean.shape)
-            left = np.maximum(left, either_way * left)
-            rougher, smoother = (
-                # A small defect is in few parts and cells; the fourth powers let it be seen.
-                gaussian_filter(np.square(np.square(np.maximum(part, 0))).sum(axis=0), _REACH)
-                for part in (left, _SMOOTHER * -left)
-            )
-            unusual[...] = np.sqrt(np.sqrt(np.maximum(rougher, smoother)))
-        return cells
+            code = np.einsum("cv,v->c", components, values)
+            values -= np.einsum("cv,c->v", components, code)
+        left = np.where(np.abs(rows) > _ROUNDING, rows, 0.0).reshape(descriptions.shape)
+        left = np.maximum(left, self._either_way * left)
+        # A small defect is in few parts and cells; the fourth powers let it be seen.
+        rougher, smoother = (
+            gaussian_filter(np.square(np.square(part)).sum(axis=1), (0, _REACH, _REACH))
+            for part in (np.maximum(left, 0), np.maximum(-_SMOOTHER * left, 0))
+        )
+        larger: Floats = np.maximum(rougher, smoother)
+        return np.sqrt(np.sqrt(larger))
 
     @property
     def _either_way(self) -> Floats:
@@ -395,8 +393,11 @@ def describe_texture(images: NDArray[Any], scale: PixelScale) -> NDArray[np.floa
         parts = []
         for distance in _DISTANCES:
             levels = _smooth(_smooth(levels, distance, 1), distance, 2)
-            parts += [_largest_of_cells(line, *cell) for line in _compare(levels, distance)]
-        description[len(levels) :] = np.log(np.concatenate(parts) / around + _FAINTEST)
+            parts += [_largest_of_rows(line, cell[0]) for line in _compare(levels, distance)]
+        largest = np.maximum.reduceat(
+            np.concatenate(parts), np.arange(0, levels.shape[2], cell[1]), axis=2
+        )
+        description[len(levels) :] = np.log(largest / around + _FAINTEST)
     return descriptions
 
 
@@ -448,14 +449,15 @@ def _relative_brightness(cells: Floats, scale: PixelScale) -> tuple[Floats, Floa
     return _BRIGHTNESS * (brightness - of_channels) / (mean + scale.least_contrast), around
 
 
-def _largest_of_cells(levels: NDArray[Any], height: int, width: int) -> NDArray[Any]:
+def _largest_of_rows(levels: NDArray[Any], height: int) -> NDArray[Any]:
+    """Return the largest of every `height` rows; the last may be of fewer."""
     c, h, w = levels.shape
-    # Rows first, and those of whole cells by their shape, is many times faster than another way.
+    # Whole ones by their shape, which is many times faster than another way.
     whole = h // height * height
-    rows = levels[:, :whole].reshape(c, -1, height, w).max(axis=2)
+    largest = levels[:, :whole].reshape(c, -1, height, w).max(axis=2)
     if whole < h:
-        rows = np.concatenate([rows, levels[:, whole:].max(axis=1, keepdims=True)], axis=1)
-    return np.maximum.reduceat(rows, np.arange(0, w, width), axis=2)
+        largest = np.concatenate([largest, levels[:, whole:].max(axis=1, keepdims=True)], axis=1)
+    return largest
 
 
 def _smooth(levels: NDArray[Any], distance: int, axis: int) -> NDArray[Any]:
@@ -469,8 +471,11 @@ def _smooth(levels: NDArray[Any], distance: int, axis: int) -> NDArray[Any]:
     outer, inner, centre = (levels.dtype.type(weight) for weight in _BINOMIAL[:3])
     smooth: NDArray[Any] = shifted(-2) + shifted(2)
     smooth *= outer
-    smooth += inner * (shifted(-1) + shifted(1))
-    smooth += centre * levels
+    part = shifted(-1) + shifted(1)
+    part *= inner
+    smooth += part
+    np.multiply(centre, levels, out=part)
+    smooth += part
     return smooth
 
 
@@ -509,10 +514,10 @@ def _compare(levels: NDArray[Any], distance: int) -> Iterator[NDArray[Any]]:
         )
         inner -= twice
         margins[...] = 0
-        outermost, *others = (
+        one, another, *others = (
             shifted(differences, first, step * right, -step * down) for step in _LINE
         )
-        np.copyto(total, outermost)
+        np.add(one, another, out=total)
         for other in others:
             total += other
         np.abs(total, out=total)
