@@ -7,7 +7,10 @@ with NumPy and onnxruntime alone. Both need the extra `onnx`:
 """
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property, partial
 from os import PathLike
 from pathlib import Path
 from types import MethodType
@@ -23,7 +26,7 @@ __all__ = ["OnnxDetector", "export"]
 
 # Images are scored in batches of about this many pixels, at most 32 images: larger ones take more
 # memory and are not faster.
-_BATCH_PIXELS = 100_000
+_BATCH_PIXELS = 400_000
 _BATCH_IMAGES = 32
 
 _DTYPES = ("auto", "uint8", "uint16", "float32", "float64")
@@ -140,8 +143,9 @@ class OnnxDetector:
     path : str or path-like
         A file that `export` wrote. It is read at once and not needed afterwards.
     n_threads : int, default=None
-        Number of threads for one image or batch; None for one per core. With several processes
-        or threads that score at the same time, 1 wastes least.
+        Number of threads; None for one per core. A batch of a few images is computed by all of
+        them together, several batches side by side, one by each. With several processes or
+        threads that score at the same time, 1 wastes least.
     providers : sequence of str, default=("CPUExecutionProvider",)
         What onnxruntime computes on, in the order of preference; see
         ``onnxruntime.get_available_providers()``.
@@ -199,14 +203,8 @@ class OnnxDetector:
         self._open()
 
     def _open(self) -> None:
-        runtime = import_extra("onnxruntime", "onnx")
-        options = runtime.SessionOptions()
-        options.log_severity_level = 3  # errors are raised, and warnings are of no use to users
-        options.intra_op_num_threads = self.n_threads or 0
         try:
-            self._session = runtime.InferenceSession(
-                self._model, options, providers=list(self.providers)
-            )
+            self._session = self._new_session(self.n_threads or 0)
         except Exception as error:  # onnxruntime's own have no common class but this
             raise ValueError(
                 f"{self.path} could not be read as an ONNX model: {error}. Give a file that "
@@ -230,6 +228,18 @@ class OnnxDetector:
         self._dtype = np.dtype({"float": "float32", "double": "float64"}.get(kind, kind))
         self._layout = tuple(image.shape[1:])
         self._outputs = [output.name for output in self._session.get_outputs()]
+
+    def _new_session(self, n_threads: int) -> Any:
+        runtime = import_extra("onnxruntime", "onnx")
+        options = runtime.SessionOptions()
+        options.log_severity_level = 3  # errors are raised, and warnings are of no use to users
+        options.intra_op_num_threads = n_threads
+        return runtime.InferenceSession(self._model, options, providers=list(self.providers))
+
+    @cached_property
+    def _one_thread_session(self) -> Any:
+        """Opened for the first call with several batches: one image is faster in the other."""
+        return self._session if self.n_threads == 1 else self._new_session(1)
 
     def score_samples(self, X: ArrayLike) -> NDArray[np.float64]:
         """Score images, the lower the more abnormal.
@@ -358,28 +368,37 @@ class OnnxDetector:
         return self._run_checked(output, self._check(X)[0])
 
     def _run_checked(self, output: str, images: NDArray[Any]) -> NDArray[Any]:
-        batches = [
-            self._session.run([output], {"image": batch})[0] for batch in self._batches(images)
-        ]
-        return np.concatenate(batches)
-
-    def _batches(self, images: NDArray[Any]) -> Iterator[NDArray[Any]]:
         pixels = int(np.prod(self.image_shape_[:2]))
         step = min(max(1, _BATCH_PIXELS // pixels), _BATCH_IMAGES)
-        for start in range(0, len(images), step):
-            batch = images[start : start + step]
-            with np.errstate(over="ignore", invalid="ignore"):
-                converted = batch.astype(self._dtype, order="C", copy=False)
-            if self._dtype.kind == "u" and not np.array_equal(converted, batch):
-                raise ValueError(
-                    f"{self.path} takes {self._dtype} images, and X, of dtype {images.dtype}, has "
-                    "values that it cannot hold. Export the detector with dtype='float32'."
-                )
-            if self._dtype.kind == "f" and not np.isfinite(converted).all():
-                what = "NaN" if np.isnan(batch).any() else "infinity or a value too large for "
-                what += "" if what == "NaN" else repr(self._dtype)
-                raise ValueError(f"Input X contains {what}.")
-            yield converted.reshape(len(batch), *self._layout)
+        starts = range(0, len(images), step)
+
+        def run(session: Any, start: int) -> NDArray[Any]:
+            batch = self._convert(images[start : start + step])
+            values: NDArray[Any] = session.run([output], {"image": batch})[0]
+            return values
+
+        if len(starts) == 1:
+            return run(self._session, 0)
+        # Many operations are too small to be divided: whole batches keep all cores busy.
+        n_threads = min(self.n_threads or os.cpu_count() or 1, len(starts))
+        with ThreadPoolExecutor(n_threads) as threads:
+            batches = threads.map(partial(run, self._one_thread_session), starts)
+            return np.concatenate([*batches])
+
+    def _convert(self, batch: NDArray[Any]) -> NDArray[Any]:
+        """Give images the dtype and layout that the model takes."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            converted = batch.astype(self._dtype, order="C", copy=False)
+        if self._dtype.kind == "u" and not np.array_equal(converted, batch):
+            raise ValueError(
+                f"{self.path} takes {self._dtype} images, and X, of dtype {batch.dtype}, has "
+                "values that it cannot hold. Export the detector with dtype='float32'."
+            )
+        if self._dtype.kind == "f" and not np.isfinite(converted).all():
+            what = "NaN" if np.isnan(batch).any() else "infinity or a value too large for "
+            what += "" if what == "NaN" else repr(self._dtype)
+            raise ValueError(f"Input X contains {what}.")
+        return converted.reshape(len(batch), *self._layout)
 
     def _check(self, X: Any) -> tuple[NDArray[Any], tuple[int, ...]]:
         """Images as (n, h, w, c), and the layout they came in; errors as of scikit-learn."""
@@ -421,8 +440,9 @@ class OnnxDetector:
         return images, layout
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave out the session of onnxruntime: it is opened again from the model."""
-        return {name: value for name, value in self.__dict__.items() if name != "_session"}
+        """Leave out the sessions of onnxruntime: they are opened again from the model."""
+        sessions = ("_session", "_one_thread_session")
+        return {name: value for name, value in self.__dict__.items() if name not in sessions}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Open a session."""

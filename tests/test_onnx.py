@@ -505,12 +505,26 @@ def test_threads_share_a_detector(model_file, good_images):
         np.testing.assert_allclose(values, expected[start:], rtol=1e-6)
 
 
-def test_batches_make_no_difference(model_file, good_images, monkeypatch):
-    actual = OnnxDetector(model_file, n_threads=1)
+@pytest.mark.parametrize("n_threads", [1, 3, None])
+def test_batches_make_no_difference(n_threads, model_file, good_images, monkeypatch):
+    actual = OnnxDetector(model_file, n_threads=n_threads)
     expected = [getattr(actual, method)(good_images) for method in METHODS]
     monkeypatch.setattr("sklearn_ncae.onnx._BATCH_IMAGES", 7)
-    for method, value in zip(METHODS, expected, strict=True):
-        np.testing.assert_allclose(getattr(actual, method)(good_images), value, rtol=1e-6)
+    for detector in (actual, pickle.loads(pickle.dumps(actual))):
+        for method, value in zip(METHODS, expected, strict=True):
+            np.testing.assert_allclose(getattr(detector, method)(good_images), value, rtol=1e-6)
+
+
+def test_a_bad_image_in_the_last_of_several_batches_is_refused(
+    model_file, good_images, monkeypatch
+):
+    actual = OnnxDetector(model_file, n_threads=2)
+    monkeypatch.setattr("sklearn_ncae.onnx._BATCH_IMAGES", 7)
+    bad = good_images.astype(np.float64)
+    bad[-1, 0, 0] = np.nan
+    with pytest.raises(ValueError, match="NaN"):
+        actual.score_samples(bad)
+    assert actual.score_samples(good_images).shape == (len(good_images),)
 
 
 def test_layouts_of_arrays(model_file, good_images):
