@@ -23,6 +23,7 @@ import numpy as np
 from detection import DATASETS, Images, load, split_rows
 from detection_report import table
 from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import train_test_split
 
@@ -34,6 +35,11 @@ from sklearn_ncae.texture import TextureDetector
 ROOT = Path(__file__).parent
 MAX_TEST = 250  # images of a class
 OF_RESIDUAL = ("abs_peak", "abs_max", "mse", "entropy")
+# Tried beside the statistics of the package: each by its key in the results file.
+TRIED = {
+    "mirrored": "`defect_peak`, mean of the maps of the image and its mirror image",
+    "structural": "peak of the structural difference (1 - SSIM) of image and repaired image",
+}
 
 INTRODUCTION = """\
 ---
@@ -167,14 +173,18 @@ def evaluate(name: str, size: int, max_train: int, variant: str, seed: int) -> d
         for constant, value in changed.constants.items():
             stack.enter_context(patch(f"sklearn_ncae.{constant}", value))
         detector = NCAEDetector(random_state=seed, **changed.parameters).fit(data.images[train])
+    images = data.images[test]
     values = {
-        "score": -detector.score_samples(data.images[test]),
-        "texture": detector._describe(data.images[test, ..., np.newaxis], ["texture"])[:, 0],
+        "score": -detector.score_samples(images),
+        "texture": detector._describe(images[..., np.newaxis], ["texture"])[:, 0],
     }
-    maps = detector.defect_map(data.images[test])
+    maps = detector.defect_map(images)
     for key, statistic in DEFECT_MAP_STATISTICS.items():
         values[key] = statistic.compute(maps)
-    residuals = detector.residual(data.images[test])
+    peak = DEFECT_MAP_STATISTICS["defect_peak"].compute
+    values["mirrored"] = peak((maps + detector.defect_map(images[:, :, ::-1])[:, :, ::-1]) / 2)
+    values["structural"] = peak(structural_difference(images, detector.reconstruct(images)))
+    residuals = detector.residual(images)
     for key in OF_RESIDUAL:
         values[key] = ResidualStatistics(key).transform(residuals)[:, 0]
     is_defect = data.target[test] == -1
@@ -190,6 +200,29 @@ def evaluate_texture(name: str, size: int, max_train: int, variant: str) -> dict
             stack.enter_context(patch(f"sklearn_ncae.texture.{constant}", value))
         scores = TextureDetector().fit(data.images[train]).score_samples(data.images[test])
     return {"texture": float(roc_auc_score(data.target[test] == 1, scores))}
+
+
+def structural_difference(
+    images: NDArray[Any], repaired: NDArray[Any], sigma: float = 1.5
+) -> NDArray[np.float64]:
+    """Return 1 - SSIM at each pixel of 8-bit images (n, h, w).
+
+    References
+    ----------
+    Wang, Bovik, Sheikh & Simoncelli, Image quality assessment: from error visibility to
+    structural similarity, IEEE Transactions on Image Processing 13, 2004.
+    """
+    x, y = images.astype(np.float64), repaired.astype(np.float64)
+
+    def around(values: NDArray[np.float64]) -> NDArray[np.float64]:
+        return gaussian_filter(values, (0, sigma, sigma))
+
+    mean_x, mean_y = around(x), around(y)
+    var_x, var_y = around(x**2) - mean_x**2, around(y**2) - mean_y**2
+    covariance = around(x * y) - mean_x * mean_y
+    c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+    luminance = (2 * mean_x * mean_y + c1) / (mean_x**2 + mean_y**2 + c1)
+    return 1 - luminance * (2 * covariance + c2) / (var_x + var_y + c2)
 
 
 def write_page(records: list[dict[str, Any]], path: Path) -> None:
@@ -216,6 +249,7 @@ def write_page(records: list[dict[str, Any]], path: Path) -> None:
                 "score": "the score",
                 "texture": "`texture`",
                 **{key: f"`{key}`" for key in (*DEFECT_MAP_STATISTICS, *OF_RESIDUAL)},
+                **TRIED,
             }.items()
             if any(mean(d, "the default", key, size) != "-" for d in DATASETS)
         ]
