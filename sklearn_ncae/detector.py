@@ -42,6 +42,9 @@ _ALL_STATISTICS = (*STATISTICS, *DEFECT_MAP_STATISTICS, "texture")
 # Statistics that are the peak of a map, and the method that shows it.
 _MAPS_OF_PEAKS = {"defect_peak": "defect_map", "texture": "texture_map"}
 
+# From so many images on, the network and the texture are computed at the same time.
+_SIDE_BY_SIDE = 8
+
 _DETECTOR_CONSTRAINTS: dict[str, list[Any]] = {
     "statistic": [str, "array-like"],
     "contamination": [StrOptions({"auto"}), Interval(Real, 0, 0.5, closed="right")],
@@ -693,12 +696,17 @@ class NCAEDetector(_ResidualDetectorBase):
     def _describe(self, images: NDArray[Any], names: list[str]) -> NDArray[np.float64]:
         if "texture" not in names:
             return self._describe_outputs(images, names)
-        # Beside the network, whose operations leave a core idle now and then.
-        with ThreadPoolExecutor(1) as thread:
-            texture_peaks = thread.submit(self._texture_peaks, images)
-            others = [name for name in names if name != "texture"]
+        others = [name for name in names if name != "texture"]
+        if len(images) < _SIDE_BY_SIDE:
             statistics = self._describe_outputs(images, others)
-            return np.insert(statistics, names.index("texture"), texture_peaks.result(), axis=1)
+            peaks = self._texture_peaks(images)
+        else:
+            # Texture needs nothing of the network, whose operations leave cores idle at times.
+            with ThreadPoolExecutor(1) as thread:
+                texture = thread.submit(self._texture_peaks, images)
+                statistics = self._describe_outputs(images, others)
+                peaks = texture.result()
+        return np.insert(statistics, names.index("texture"), peaks, axis=1)
 
     def _describe_outputs(self, images: NDArray[Any], names: list[str]) -> NDArray[np.float64]:
         """Statistics of what the network makes of images."""

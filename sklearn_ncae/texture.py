@@ -259,20 +259,24 @@ class TextureModel:
             or darker than usual is among what is rougher.
         """
         components = self.components.reshape(len(self.components), -1).astype(np.float64)
-        rows = ((descriptions - self.mean) / self.deviation).reshape(len(descriptions), -1)
-        for values in rows:
+        either_way = self._either_way
+        cells = np.empty((len(descriptions), *descriptions.shape[2:]))
+        # One at a time, as it fits into the cache.
+        for description, unusual in zip(descriptions, cells, strict=True):
             # Sums that do not depend on the other images, nor on the number of threads.
-            code = np.einsum("cv,v->c", components, values)
-            values -= np.einsum("cv,c->v", components, code)
-        left = np.where(np.abs(rows) > _ROUNDING, rows, 0.0).reshape(descriptions.shape)
-        left = np.maximum(left, self._either_way * left)
-        # A small defect is in few parts and cells; the fourth powers let it be seen.
-        rougher, smoother = (
-            gaussian_filter(np.square(np.square(part)).sum(axis=1), (0, _REACH, _REACH))
-            for part in (np.maximum(left, 0), np.maximum(-_SMOOTHER * left, 0))
-        )
-        larger: Floats = np.maximum(rougher, smoother)
-        return np.sqrt(np.sqrt(larger))
+            standardised = ((description - self.mean) / self.deviation).ravel()
+            code = np.einsum("cv,v->c", components, standardised)
+            left = standardised - np.einsum("cv,c->v", components, code)
+            left = np.where(np.abs(left) > _ROUNDING, left, 0.0).reshape(self.mean.shape)
+            left = np.maximum(left, either_way * left)
+            # A small defect is in few parts and cells; the fourth powers let it be seen.
+            powers = [
+                np.square(np.square(np.maximum(part, 0))).sum(axis=0)
+                for part in (left, -_SMOOTHER * left)
+            ]
+            rougher, smoother = gaussian_filter(powers, (0, _REACH, _REACH))
+            unusual[...] = np.sqrt(np.sqrt(np.maximum(rougher, smoother)))
+        return cells
 
     @property
     def _either_way(self) -> Floats:
