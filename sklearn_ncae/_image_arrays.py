@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 # Pixels of the images that are worked on at a time (as float32: 64 MB).
 _CHUNK_PIXELS = 16_000_000
@@ -28,12 +28,14 @@ def chunks(images: NDArray[Any], rows: NDArray[np.intp] | None) -> Iterator[NDAr
         yield images[part] if rows is None else images[rows[part]]
 
 
-def block_means(values: NDArray[Any], size: int, axis: int) -> NDArray[Any]:
-    """Means of every `size` neighbours along an axis; the last may be of fewer."""
+def block_means(
+    values: NDArray[Any], size: int, axis: int, dtype: DTypeLike | None = None
+) -> NDArray[Any]:
+    """Means of every `size` neighbours along an axis, in a dtype; the last may be of fewer."""
     if size == 1:
-        return values
+        return values if dtype is None else values.astype(dtype)
     lines = np.swapaxes(values, 0, axis)
-    means = np.copy(lines[::size])
+    means = np.array(lines[::size], dtype)
     n_whole, n_left = divmod(len(lines), size)
     for step in range(1, size):
         neighbors = lines[step::size]

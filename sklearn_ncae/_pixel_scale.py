@@ -66,16 +66,15 @@ class PixelScale:
             np.divide(images - low, span, out=scaled, casting="same_kind")
             return scaled, low, span
         lows, spans = np.empty((2, len(images), 1, 1, 1), dtype)
-        # One at a time, as it fits into the cache.
+        least = dtype.type(self.least_contrast)
+        # One at a time, as it fits into the cache, and in the same memory: the system would take
+        # back what is as large as an image, and hand it out again for the next.
+        centred, squares = np.empty((2, *images.shape[1:]), dtype)
         for image, result, of_low, of_span in zip(images, scaled, lows, spans, strict=True):
-            centred, of_low[...], of_span[...] = self._centred(image, dtype)
+            # Into C order: the order of a sum would change its rounding.
+            np.copyto(centred, image)
+            of_low[...] = centred.mean()
+            centred -= of_low
+            of_span[...] = np.sqrt(np.square(centred, out=squares).mean()) + least
             np.divide(centred, of_span, out=result, casting="same_kind")
         return scaled, lows, spans
-
-    def _centred(self, image: NDArray[Any], dtype: np.dtype[Any]) -> tuple[NDArray[Any], Any, Any]:
-        # In C order: the order of a sum would change its rounding.
-        pixels = image.astype(dtype, order="C", copy=False)
-        mean = pixels.mean()
-        centred = pixels - mean
-        least = dtype.type(self.least_contrast)
-        return centred, mean, np.sqrt(np.square(centred).mean()) + least

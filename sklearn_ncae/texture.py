@@ -388,12 +388,13 @@ def describe_texture(images: NDArray[Any], scale: PixelScale) -> NDArray[np.floa
     cell = cell_shape(images.shape[1:])
     dtype = np.result_type(images.dtype, np.float32)
     descriptions = np.empty((len(images), *description_shape(images.shape[1:])))
+    n_channels = images.shape[3]
+    pixels = np.empty((n_channels, *images.shape[1:3]), dtype)
     for image, description in zip(images, descriptions, strict=True):
-        levels = np.moveaxis(image, 2, 0).astype(dtype, order="C")
-        for axis in (1, 2):
-            levels = block_means(levels, size, axis)
-        cells = block_means(block_means(levels.astype(np.float64), cell[0], 1), cell[1], 2)
-        description[: len(levels)], around = _relative_brightness(cells, scale)
+        np.copyto(pixels, np.moveaxis(image, 2, 0))
+        levels = block_means(block_means(pixels, size, 1), size, 2)
+        cells = block_means(block_means(levels, cell[0], 1, np.float64), cell[1], 2)
+        description[:n_channels], around = _relative_brightness(cells, scale)
         parts = []
         for distance in _DISTANCES:
             levels = _smooth(_smooth(levels, distance, 1), distance, 2)
@@ -401,7 +402,7 @@ def describe_texture(images: NDArray[Any], scale: PixelScale) -> NDArray[np.floa
         largest = np.maximum.reduceat(
             np.concatenate(parts), np.arange(0, levels.shape[2], cell[1]), axis=2
         )
-        description[len(levels) :] = np.log(largest / around + _FAINTEST)
+        description[n_channels:] = np.log(largest / around + _FAINTEST)
     return descriptions
 
 
