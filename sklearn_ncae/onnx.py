@@ -239,7 +239,7 @@ class OnnxDetector:
     @cached_property
     def _one_thread_session(self) -> Any:
         """Opened for the first call with several batches: one image is faster in the other."""
-        return self._session if self.n_threads == 1 else self._new_session(1)
+        return self._new_session(1)
 
     def score_samples(self, X: ArrayLike) -> NDArray[np.float64]:
         """Score images, the lower the more abnormal.
@@ -377,10 +377,11 @@ class OnnxDetector:
             values: NDArray[Any] = session.run([output], {"image": batch})[0]
             return values
 
-        if len(starts) == 1:
-            return run(self._session, 0)
         # Many operations are too small to be divided: whole batches keep all cores busy.
-        n_threads = min(self.n_threads or os.cpu_count() or 1, len(starts))
+        on_cpu = self.providers == ("CPUExecutionProvider",)
+        n_threads = min(self.n_threads or os.cpu_count() or 1, len(starts)) if on_cpu else 1
+        if n_threads == 1:
+            return np.concatenate([run(self._session, start) for start in starts])
         with ThreadPoolExecutor(n_threads) as threads:
             batches = threads.map(partial(run, self._one_thread_session), starts)
             return np.concatenate([*batches])

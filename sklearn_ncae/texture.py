@@ -519,10 +519,10 @@ def _compare(levels: NDArray[Any], distance: int) -> Iterator[NDArray[Any]]:
         )
         inner -= twice
         margins[...] = 0
-        one, another, *others = (
+        outermost, *others = (
             shifted(differences, first, step * right, -step * down) for step in _LINE
         )
-        np.add(one, another, out=total)
+        np.copyto(total, outermost)
         for other in others:
             total += other
         np.abs(total, out=total)
