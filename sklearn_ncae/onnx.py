@@ -205,6 +205,8 @@ class OnnxDetector:
     def _open(self) -> None:
         try:
             self._session = self._new_session(self.n_threads or 0)
+        except ImportError:
+            raise
         except Exception as error:  # onnxruntime's own have no common class but this
             raise ValueError(
                 f"{self.path} could not be read as an ONNX model: {error}. Give a file that "
