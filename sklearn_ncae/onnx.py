@@ -203,15 +203,7 @@ class OnnxDetector:
         self._open()
 
     def _open(self) -> None:
-        try:
-            self._session = self._new_session(self.n_threads or 0)
-        except ImportError:
-            raise
-        except Exception as error:  # onnxruntime's own have no common class but this
-            raise ValueError(
-                f"{self.path} could not be read as an ONNX model: {error}. Give a file that "
-                "sklearn_ncae.onnx.export wrote."
-            ) from error
+        self._session = self._new_session(self.n_threads or 0)
         metadata = self._session.get_modelmeta().custom_metadata_map
         if "sklearn_ncae_version" not in metadata:
             raise ValueError(
@@ -236,7 +228,13 @@ class OnnxDetector:
         options = runtime.SessionOptions()
         options.log_severity_level = 3  # errors are raised, and warnings are of no use to users
         options.intra_op_num_threads = n_threads
-        return runtime.InferenceSession(self._model, options, providers=list(self.providers))
+        try:
+            return runtime.InferenceSession(self._model, options, providers=list(self.providers))
+        except Exception as error:  # onnxruntime's own have no common class but this
+            raise ValueError(
+                f"{self.path} could not be read as an ONNX model: {error}. Give a file that "
+                "sklearn_ncae.onnx.export wrote."
+            ) from error
 
     @cached_property
     def _one_thread_session(self) -> Any:
