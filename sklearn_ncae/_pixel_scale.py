@@ -49,8 +49,16 @@ class PixelScale:
         """Take the range of a stack of images, without a copy of it."""
         return cls(float(images.min()), float(images.max()), per_image)
 
-    def to_network(self, images: NDArray[Any]) -> tuple[NDArray[np.float32], Any, Any]:
+    def to_network(
+        self, images: NDArray[Any], out: NDArray[np.float32] | None = None
+    ) -> tuple[NDArray[np.float32], Any, Any]:
         """Scale a batch.
+
+        Parameters
+        ----------
+        images : ndarray of shape (n, h, w, c)
+        out : ndarray of shape (n, h, w, c), default=None
+            What to write the scaled batch to.
 
         Returns
         -------
@@ -61,7 +69,7 @@ class PixelScale:
         """
         dtype = np.result_type(images.dtype, np.float32)
         low, span = dtype.type(self.low), dtype.type(self.span)
-        scaled = np.empty(images.shape, np.float32)
+        scaled = np.empty(images.shape, np.float32) if out is None else out
         if not self.per_image:
             np.divide(images - low, span, out=scaled, casting="same_kind")
             return scaled, low, span

@@ -273,15 +273,17 @@ class RepairBatches(TrainingBatches):
         """Draw one batch."""
         random_state = self.random_state or np.random.RandomState(index)
         images, _ = super().__getitem__(index)
-        for axis in (1, 2):
-            images = block_means(images, self.block_size, axis)
         height, width = self.crop
+        size = self.block_size
+        n_rows, n_columns = (-(-side // size) for side in images.shape[1:3])
         clean = np.empty((len(images), height, width, images.shape[3]), np.float32)
         for image, target in zip(images, clean, strict=True):
-            top = random_state.randint(images.shape[1] - height + 1)
-            left = random_state.randint(images.shape[2] - width + 1)
-            rows, columns = random_state.choice([-1, 1], 2)
-            target[...] = image[top : top + height, left : left + width][::rows, ::columns]
+            top = random_state.randint(n_rows - height + 1)
+            left = random_state.randint(n_columns - width + 1)
+            down, right = random_state.choice([-1, 1], 2)
+            part = image[top * size : (top + height) * size, left * size : (left + width) * size]
+            means = block_means(block_means(part, size, axis=0), size, axis=1)
+            target[...] = means[::down, ::right]
         # The network is to know the parts, not the exposures of these few images.
         contrast, brightness = random_state.uniform(
             -_EXPOSURE, _EXPOSURE, (2, len(clean), 1, 1, 1)

@@ -445,11 +445,14 @@ class NCAEReconstructor(BaseEstimator):
         step = int(np.clip(_BATCH_PIXELS // np.prod(self.image_shape_[:2]), 2, _BATCH_IMAGES))
         compiled = self._compiled()
         forward = compiled.forward if detail else compiled.forward_without_detail
+        # The same for every batch: the system would take it back and hand it out again.
+        memory = np.empty((min(step, len(images)), *self.image_shape_), np.float32)
 
         def run(start: int) -> _Outputs:
             rows = slice(start, start + step)
-            scaled, low, span = self._scale.to_network(images[rows])
-            return _Outputs(rows, images[rows], forward(scaled), low, span)
+            batch = images[rows]
+            scaled, low, span = self._scale.to_network(batch, out=memory[: len(batch)])
+            return _Outputs(rows, batch, forward(scaled), low, span)
 
         starts = range(0, len(images), step)
         if len(starts) < 2:

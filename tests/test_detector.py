@@ -269,7 +269,7 @@ def global_state():
         np.random.get_state()[2],
         tf.random.get_global_generator().state.numpy().tolist(),
         tf.random.uniform((2,), seed=1).numpy().tolist(),
-        keras.random.uniform((2,)).numpy().tolist(),
+        keras.ops.convert_to_numpy(keras.random.uniform((2,))).tolist(),
         dict(os.environ),
         tf.config.experimental.is_op_determinism_enabled()
         if hasattr(tf.config.experimental, "is_op_determinism_enabled")
