@@ -108,3 +108,10 @@ def backend_speed(session: nox.Session) -> None:
     """Measure the Keras backends, write the table of docs/performance.md."""
     session.install(".[benchmark]", "jax", "torch")
     session.run("python", "benchmarks/backends.py", "--write")
+
+
+@nox.session(python="3.11", default=False)
+def clusters(session: nox.Session) -> None:
+    """Score with Spark, which needs Java, and with Ray."""
+    session.install(".[images]", "pyspark", "ray[data]")
+    session.run("python", "benchmarks/spark_and_ray.py")

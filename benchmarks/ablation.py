@@ -76,10 +76,11 @@ OF_TEXTURE = """
 
 
 class Variant(NamedTuple):
-    """What is changed: parameters of NCAEDetector, and constants of the package."""
+    """What is changed: parameters of NCAEDetector, constants of the package, number of networks."""
 
     parameters: dict[str, Any]
     constants: dict[str, Any]
+    n_networks: int = 1
 
 
 # The cross-entropy of the marks as it is. It is larger than the focal one, so its weight is less.
@@ -104,6 +105,8 @@ VARIANTS = {
     ),
     "L1 loss of the repaired image": Variant({"loss": "mae"}, {}),
     "moving average of the weights": Variant({"optimizer": AVERAGING_ADAM}, {}),
+    "mean of the maps of three networks": Variant({}, {}, n_networks=3),
+    "mixed precision in training": Variant({"dtype_policy": "mixed_bfloat16"}, {}),
     "half the steps": Variant({}, {"reconstructor._REPAIR_STEPS": 300}),
     "no means of 2 x 2": Variant({}, {"reconstructor._LARGE_SIDE": np.inf}),
 }
@@ -172,13 +175,18 @@ def evaluate(name: str, size: int, max_train: int, variant: str, seed: int) -> d
     with ExitStack() as stack:
         for constant, value in changed.constants.items():
             stack.enter_context(patch(f"sklearn_ncae.{constant}", value))
-        detector = NCAEDetector(random_state=seed, **changed.parameters).fit(data.images[train])
+        detector, *others = (
+            NCAEDetector(random_state=seed + 100 * index, **changed.parameters).fit(
+                data.images[train]
+            )
+            for index in range(changed.n_networks)
+        )
     images = data.images[test]
     values = {
         "score": -detector.score_samples(images),
         "texture": detector._describe(images[..., np.newaxis], ["texture"])[:, 0],
     }
-    maps = detector.defect_map(images)
+    maps = np.mean([one.defect_map(images) for one in (detector, *others)], axis=0)
     for key, statistic in DEFECT_MAP_STATISTICS.items():
         values[key] = statistic.compute(maps)
     peak = DEFECT_MAP_STATISTICS["defect_peak"].compute

@@ -96,20 +96,23 @@ def fit_bare(
     targets: NDArray[np.float32],
 ) -> None:
     """Train the network that `template` would, on what is in memory."""
-    model = build_network(inputs.shape[1:], training=training)
+    policy: Any = template.dtype_policy
+    model = build_network(inputs.shape[1:], training=training, dtype_policy=policy)
     n_steps = epochs * -(-len(inputs) // template.batch_size)
     model.compile(optimizer=template._make_optimizer(n_steps), loss=loss, jit_compile=False)
     model.fit(inputs, targets, batch_size=template.batch_size, epochs=epochs, verbose=0)
 
 
 def training_steps(
-    images: NDArray[np.uint8], epochs_of: dict[str, int], repetitions: int
+    images: NDArray[np.uint8], kinds: list[tuple[str, str, int]], repetitions: int
 ) -> list[list[str]]:
-    """Return a row for each training: the time of a step, and of making its batch."""
+    """Return a row for each training, policy and number of epochs: the time of a step."""
     stack = images[..., np.newaxis]
     rows = []
-    for training, epochs in epochs_of.items():
-        ours = NCAEReconstructor(training=training, epochs=epochs, random_state=0)
+    for training, policy, epochs in kinds:
+        ours = NCAEReconstructor(
+            training=training, dtype_policy=policy, epochs=epochs, random_state=0
+        )
         ours.image_shape_ = stack.shape[1:]
         make_batches, loss, _ = ours._training_kind(stack)
         scale = PixelScale.of(stack, per_image=training == "repair")
@@ -130,6 +133,7 @@ def training_steps(
         rows.append(
             [
                 f'"{training}"',
+                f'"{policy}"',
                 str(epochs * len(made)),
                 f"{1000 * step:.0f}",
                 f"{time_of['ours'] / time_of['bare']:.2f}",
@@ -173,14 +177,19 @@ def main() -> None:
     report("scoring", header, scoring(images, options.repetitions), options.write)
     header = [
         "`training`",
+        "`dtype_policy`",
         "steps",
         "ms per step",
         "of `model.fit`'s time",
         "making a batch, ms",
         "share of a step",
     ]
-    epochs_of = {"reconstruct": options.epochs, "repair": options.repair_epochs}
-    rows = training_steps(images, epochs_of, max(1, options.repetitions // 2))
+    kinds = [
+        ("reconstruct", "float32", options.epochs),
+        ("repair", "float32", options.repair_epochs),
+        ("repair", "mixed_bfloat16", options.repair_epochs),
+    ]
+    rows = training_steps(images, kinds, max(1, options.repetitions // 2))
     report("training", header, rows, options.write)
 
 

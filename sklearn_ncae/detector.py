@@ -468,7 +468,7 @@ class NCAEDetector(_ResidualDetectorBase):
         Size of the code.
     convolution : {"neighbor", "standard"}, default="neighbor"
         ``"standard"`` builds the same network of ordinary convolutions, for comparison.
-    loss, optimizer, learning_rate, epochs, batch_size, callbacks
+    loss, optimizer, learning_rate, epochs, batch_size, dtype_policy, callbacks
         Training of the network, see :class:`~sklearn_ncae.NCAEReconstructor`.
     early_stopping, validation_fraction, n_iter_no_change, warm_start, checkpoint_path
         Training of the network, see :class:`~sklearn_ncae.NCAEReconstructor`.
@@ -548,6 +548,7 @@ class NCAEDetector(_ResidualDetectorBase):
         learning_rate: float = 2e-3,
         epochs: int | str = "auto",
         batch_size: int = 16,
+        dtype_policy: str = "float32",
         callbacks: Sequence[Any] | None = None,
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
@@ -573,6 +574,7 @@ class NCAEDetector(_ResidualDetectorBase):
         self.learning_rate = learning_rate
         self.epochs = epochs
         self.batch_size = batch_size
+        self.dtype_policy = dtype_policy
         self.callbacks = callbacks
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction

@@ -1,6 +1,7 @@
 """The Keras network of the NCAE, and the batches it is trained and scored on."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache, partial
 from typing import Any, Literal
 
@@ -27,6 +28,7 @@ _DROPOUT = 0.2
 Training = Literal["repair", "reconstruct"]
 Convolution = Literal["neighbor", "standard"]
 Bottleneck = Literal["spatial", "dense"]
+DtypePolicy = Literal["float32", "mixed_bfloat16"]
 
 
 def build_network(
@@ -38,6 +40,7 @@ def build_network(
     bottleneck_size: int = 8,
     convolution: Convolution = "neighbor",
     block_size: int = 1,
+    dtype_policy: DtypePolicy = "float32",
     random_state: np.random.RandomState | None = None,
 ) -> keras.Model:
     """Build the network of neighbour convolutions.
@@ -67,6 +70,9 @@ def build_network(
     block_size : int, default=1
         Side of the blocks of pixels whose means the network that repairs sees. It has the same
         weights for any.
+    dtype_policy : {"float32", "mixed_bfloat16"}, default="float32"
+        What the layers compute in, whatever Keras' global policy is. Weights, inputs and outputs
+        are float32.
     random_state : numpy.random.RandomState, default=None
         Where the seeds of the initial weights are drawn; None for unspecified weights, where they
         will be replaced.
@@ -92,14 +98,26 @@ def build_network(
         "standard": partial(keras.layers.Conv2D, kernel_size=3, padding="same"),
     }[convolution]
 
-    inputs = keras.Input(image_shape, name="image")
-    if training == "repair":
-        outputs = _repairing(inputs, filters, make_convolution, seeded, draw_seed, block_size)
-    else:
-        outputs = _reconstructing(
-            inputs, filters, make_convolution, seeded, bottleneck, bottleneck_size
-        )
-    return keras.Model(inputs, outputs, name="ncae")
+    with _layers_compute_in(dtype_policy):
+        inputs = keras.Input(image_shape, dtype="float32", name="image")
+        if training == "repair":
+            outputs = _repairing(inputs, filters, make_convolution, seeded, draw_seed, block_size)
+        else:
+            outputs = _reconstructing(
+                inputs, filters, make_convolution, seeded, bottleneck, bottleneck_size
+            )
+        return keras.Model(inputs, outputs, name="ncae")
+
+
+@contextmanager
+def _layers_compute_in(dtype_policy: str) -> Iterator[None]:
+    """Set the policy of layers that do not name their own; of this thread alone, as Keras does."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(dtype_policy)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
 
 
 def _reconstructing(
@@ -133,7 +151,7 @@ def _reconstructing(
         x = seeded(convolution, filters=filters[level], activation="relu", name=f"decoder_{level}")(
             x
         )
-    return seeded(convolution, filters=inputs.shape[-1], name="reconstruction")(x)
+    return seeded(convolution, filters=inputs.shape[-1], dtype="float32", name="reconstruction")(x)
 
 
 def _repairing(
@@ -153,7 +171,9 @@ def _repairing(
 
     blocks = inputs
     if block_size > 1:
-        blocks = keras.layers.AveragePooling2D(block_size, padding="same", name="blocks")(inputs)
+        blocks = keras.layers.AveragePooling2D(
+            block_size, padding="same", dtype="float32", name="blocks"
+        )(inputs)
     x = blocks
     levels = []  # what each level starts from, to crop to and to go past to on the way back
     for level, width in enumerate(filters):
@@ -179,22 +199,23 @@ def _repairing(
         kernel_initializer=keras.initializers.VarianceScaling(
             1 / 3, "fan_avg", "uniform", seed=draw_seed()
         ),
+        dtype="float32",
         name="reconstruction_and_defects",
     )(x)
-    x = PixelShuffle(name="shuffle")(x)
-    x = _crop(x, blocks, "crop_0", before=1)
+    x = PixelShuffle(dtype="float32", name="shuffle")(x)
+    x = _crop(x, blocks, "crop_0", before=1, dtype="float32")
     if block_size > 1:
-        x = DetailUpsampling2D(block_size, name="detail")([x, blocks, inputs])
+        x = DetailUpsampling2D(block_size, dtype="float32", name="detail")([x, blocks, inputs])
     return x
 
 
-def _crop(x: Any, like: Any, name: str, before: int = 0) -> Any:
+def _crop(x: Any, like: Any, name: str, before: int = 0, dtype: str | None = None) -> Any:
     """Cut rows and columns off to the size of another image, `before` of them above and left."""
     excess = (x.shape[1] - like.shape[1], x.shape[2] - like.shape[2])
     if not any(excess):
         return x
     cropping = tuple((before, rows - before) for rows in excess)
-    return keras.layers.Cropping2D(cropping, name=name)(x)
+    return keras.layers.Cropping2D(cropping, dtype=dtype, name=name)(x)
 
 
 class TrainingBatches(keras.utils.PyDataset):
@@ -234,9 +255,12 @@ class TrainingBatches(keras.utils.PyDataset):
 
     def __getitem__(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Read one batch."""
-        rows = self.rows[index * self.batch_size : (index + 1) * self.batch_size]
-        batch, _, _ = self.scale.to_network(self.images[np.sort(rows)])
+        batch, _, _ = self.scale.to_network(self.images[self._rows_of(index)])
         return batch, batch
+
+    def _rows_of(self, index: int) -> NDArray[np.intp]:
+        """Return which images make a batch, in the order in which they are stored."""
+        return np.sort(self.rows[index * self.batch_size : (index + 1) * self.batch_size])
 
     def on_epoch_end(self) -> None:
         """Shuffle for the next epoch."""
@@ -268,11 +292,15 @@ class RepairBatches(TrainingBatches):
         self.draw = draw
         self.crop = crop
         self.block_size = block_size
+        # The same for every batch: the system would take it back and hand it out again.
+        n_images = min(self.batch_size, len(self.rows))
+        self._scaled = np.empty((n_images, *self.images.shape[1:]), np.float32)
 
     def __getitem__(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Draw one batch."""
         random_state = self.random_state or np.random.RandomState(index)
-        images, _ = super().__getitem__(index)
+        batch = self.images[self._rows_of(index)]
+        images, _, _ = self.scale.to_network(batch, out=self._scaled[: len(batch)])
         height, width = self.crop
         size = self.block_size
         n_rows, n_columns = (-(-side // size) for side in images.shape[1:3])
@@ -288,7 +316,8 @@ class RepairBatches(TrainingBatches):
         contrast, brightness = random_state.uniform(
             -_EXPOSURE, _EXPOSURE, (2, len(clean), 1, 1, 1)
         ).astype(np.float32)
-        clean = clean * np.exp(contrast) + brightness
+        clean *= np.exp(contrast)
+        clean += brightness
         # Rows of a table and tiny images are widened, for a shape needs room to be drawn in.
         margins = [(0, max(0, _SMALLEST_DRAWING - side)) for side in self.crop]
         room = np.pad(clean, [(0, 0), *margins, (0, 0)], mode="edge")

@@ -118,6 +118,10 @@ class NCAEReconstructor(BaseEstimator):
         repair as many as it takes for 600 steps.
     batch_size : int, default=16
         Images per training step.
+    dtype_policy : {"float32", "mixed_bfloat16"}, default="float32"
+        What the network computes in while it is trained; ``"mixed_bfloat16"`` may be faster on
+        processors that have instructions for it. Weights are float32, and so are all
+        computations of the trained network.
     callbacks : list of keras.callbacks.Callback, default=None
         Passed to `keras.Model.fit`.
     early_stopping : bool, default=False
@@ -184,6 +188,7 @@ class NCAEReconstructor(BaseEstimator):
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
         "epochs": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "dtype_policy": [StrOptions({"float32", "mixed_bfloat16"})],
         "callbacks": [list, tuple, None],
         "early_stopping": ["boolean"],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
@@ -209,6 +214,7 @@ class NCAEReconstructor(BaseEstimator):
         learning_rate: float = 2e-3,
         epochs: int | str = "auto",
         batch_size: int = 16,
+        dtype_policy: str = "float32",
         callbacks: Sequence[Any] | None = None,
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
@@ -230,6 +236,7 @@ class NCAEReconstructor(BaseEstimator):
         self.learning_rate = learning_rate
         self.epochs = epochs
         self.batch_size = batch_size
+        self.dtype_policy = dtype_policy
         self.callbacks = callbacks
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction
@@ -285,7 +292,12 @@ class NCAEReconstructor(BaseEstimator):
         make_batches, loss, crop = self._training_kind(images)
         # A network of the same weights, but for crops.
         trained = build_network(
-            **{**network, "image_shape": (*crop, images.shape[3]), "block_size": 1},
+            **{
+                **network,
+                "image_shape": (*crop, images.shape[3]),
+                "block_size": 1,
+                "dtype_policy": self.dtype_policy,
+            },
             random_state=random_state,
         )
         history: dict[str, list[float]] = {}
@@ -333,6 +345,7 @@ class NCAEReconstructor(BaseEstimator):
                 "range": [scale.low, scale.span],
                 "epochs": n_epochs,
                 "batch_size": self.batch_size,
+                "dtype_policy": self.dtype_policy,
             }
             checkpoint = Checkpoint(self.checkpoint_path, batches, training)
             callbacks.append(checkpoint)
@@ -349,9 +362,11 @@ class NCAEReconstructor(BaseEstimator):
             epochs = checkpoint.history
 
         self._network, self._scale = network, scale
-        trained_whole = trained.input_shape[1:] == network["image_shape"]
+        can_score = (
+            trained.input_shape[1:] == network["image_shape"] and self.dtype_policy == "float32"
+        )
         self.weights_ = trained.get_weights()
-        self._keep(trained if trained_whole else self._build_model())
+        self._keep(trained if can_score else self._build_model())
         self.history_ = {
             name: [*history.get(name, []), *map(float, values)] for name, values in epochs.items()
         }

@@ -195,6 +195,43 @@ def test_optimizer_object_and_callbacks(good_images):
     assert float(reconstructor.model_.optimizer.learning_rate) == pytest.approx(0.1)
 
 
+@pytest.mark.parametrize("training", ["repair", "reconstruct"])
+def test_mixed_precision_is_for_the_training_alone(training, good_images):
+    parameters = {**TINY, "training": training}
+    single = NCAEReconstructor(**parameters).fit(good_images)
+    mixed = NCAEReconstructor(dtype_policy="mixed_bfloat16", **parameters).fit(good_images)
+    assert {weights.dtype for weights in mixed.weights_} == {np.dtype(np.float32)}
+    assert {layer.compute_dtype for layer in mixed.model_.layers} == {"float32"}
+    again = pickle.loads(pickle.dumps(mixed))
+    reconstructions = mixed.predict(good_images)
+    np.testing.assert_array_equal(again.predict(good_images), reconstructions)
+    # A bfloat16 has 8 binary digits: the training went another way, though to the same place.
+    difference = np.abs(reconstructions - single.predict(good_images))
+    assert 0 < difference.mean() < 0.05 * good_images.std()
+
+
+def test_mixed_precision_reaches_the_convolutions_and_not_the_outputs():
+    for training in ("repair", "reconstruct"):
+        model = build_network(
+            (20, 21, 1), training=training, block_size=2, dtype_policy="mixed_bfloat16"
+        )
+        types = {layer.name: layer.compute_dtype for layer in model.layers}
+        assert types["encoder_0"] == types["decoder_1"] == "bfloat16"
+        assert model.layers[-1].compute_dtype == model.output.dtype == "float32"
+
+
+def test_the_global_policy_of_keras_changes_nothing(good_images):
+    expected = NCAEReconstructor(**TINY).fit(good_images).predict(good_images)
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        reconstructions = NCAEReconstructor(**TINY).fit(good_images).predict(good_images)
+        assert keras.config.dtype_policy().name == "mixed_bfloat16"
+    finally:
+        keras.config.set_dtype_policy(before)
+    np.testing.assert_array_equal(reconstructions, expected)
+
+
 def test_verbose_shows_keras_progress(good_images, capsys):
     NCAEReconstructor(**TINY).fit(good_images)
     assert capsys.readouterr().out == ""
