@@ -176,7 +176,7 @@ def _largest(values: Pixels, n: int) -> Pixels:
     eighth = len(values) // 8
     if eighth >= n:
         of_eight = values[: 8 * eighth].reshape(8, eighth).max(axis=0)
-        values = values[values >= np.partition(of_eight, -n)[-n]]
+        values = values[~(values < np.partition(of_eight, -n)[-n])]  # a nan stays
     return np.sort(values)[-n:]
 
 

@@ -11,7 +11,12 @@ from sklearn.base import clone
 from sklearn.pipeline import make_pipeline
 from sklearn.svm import OneClassSVM
 
-from sklearn_ncae.residuals import STATISTICS, ResidualStatistics, residual_image
+from sklearn_ncae.residuals import (
+    DEFECT_MAP_STATISTICS,
+    STATISTICS,
+    ResidualStatistics,
+    residual_image,
+)
 
 REFERENCES = {
     "mean": np.mean,
@@ -198,3 +203,24 @@ def test_residual_image():
     assert residual_image(images.astype(float), images).dtype == np.float64
     with pytest.raises(ValueError, match="same shape"):
         residual_image(images, images[0])
+
+
+@given(
+    arrays(
+        np.float32,
+        st.tuples(st.integers(1, 3), st.integers(1, 60), st.integers(1, 60)),
+        # Few different values, so that many are as high as the lowest that counts.
+        elements=st.sampled_from([0.0, 0.25, 0.5, 1.0]),
+    ),
+    st.booleans(),
+)
+def test_peak_of_a_map_is_the_mean_of_its_brightest_pixels(maps, noisy):
+    if noisy:
+        maps = maps + np.random.RandomState(0).uniform(size=maps.shape).astype(np.float32)
+    smooth = scipy.ndimage.gaussian_filter(maps, (0, 1, 1)).reshape(len(maps), -1)
+    n = max(1, round(0.005 * smooth.shape[1]))
+    expected = np.sort(smooth, axis=1)[:, -n:].mean(axis=1, dtype=np.float64)
+    peak = DEFECT_MAP_STATISTICS["defect_peak"].compute
+    np.testing.assert_array_equal(peak(maps, block_size=2), expected)
+    maps[0, 0, 0] = np.nan
+    assert np.isnan(peak(maps, block_size=2)[0])
