@@ -2,7 +2,7 @@
 
 On this machine alone, with two workers. Spark needs Java.
 
-    pip install pyspark "ray[data]"
+    pip install "sklearn-ncae[images]" pyspark "ray[data]"
     python benchmarks/spark_and_ray.py
     python benchmarks/spark_and_ray.py --systems ray --images 1000
 """

@@ -203,19 +203,19 @@ def _repairing(
         name="reconstruction_and_defects",
     )(x)
     x = PixelShuffle(dtype="float32", name="shuffle")(x)
-    x = _crop(x, blocks, "crop_0", before=1, dtype="float32")
+    x = _crop(x, blocks, "crop_0", before=1)
     if block_size > 1:
         x = DetailUpsampling2D(block_size, dtype="float32", name="detail")([x, blocks, inputs])
     return x
 
 
-def _crop(x: Any, like: Any, name: str, before: int = 0, dtype: str | None = None) -> Any:
+def _crop(x: Any, like: Any, name: str, before: int = 0) -> Any:
     """Cut rows and columns off to the size of another image, `before` of them above and left."""
     excess = (x.shape[1] - like.shape[1], x.shape[2] - like.shape[2])
     if not any(excess):
         return x
     cropping = tuple((before, rows - before) for rows in excess)
-    return keras.layers.Cropping2D(cropping, dtype=dtype, name=name)(x)
+    return keras.layers.Cropping2D(cropping, dtype=x.dtype, name=name)(x)
 
 
 class TrainingBatches(keras.utils.PyDataset):
