@@ -6,7 +6,7 @@ from math import log, prod
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 from scipy.ndimage import gaussian_filter1d
 
 from sklearn_ncae import residuals, texture
@@ -173,8 +173,39 @@ DEFECT_MAP_STATISTICS: dict[str, Callable[[Graph, str, tuple[int, ...], int], st
 }
 
 
+def add_block_means(
+    graph: Graph, pixels: str, shape: tuple[int, ...], size: int, dtype: DTypeLike
+) -> str:
+    """Add the means (n, channels, rows, columns) of blocks of pixels (n, *shape).
+
+    Parameters
+    ----------
+    graph : Graph
+    pixels : str
+        (n, *shape), float32 or float64.
+    shape : tuple of (int, int, int)
+        Height, width and channels.
+    size : int
+        Side of the blocks; the last ones may be partial.
+    dtype : dtype
+        Of the pixels.
+    """
+    levels = graph.channels_first(pixels, shape)
+    if size == 1:
+        return levels
+    if dtype == np.float64:  # runtimes have no AveragePool for it
+        down, across = (block_means(np.eye(side), size, axis=0) for side in shape[:2])
+        return _along_both_axes(graph, levels, down, across)
+    return _pool(graph, "AveragePool", levels, shape[:2], (size, size))
+
+
 def add_texture(
-    graph: Graph, model: TextureModel, scale: PixelScale, pixels: str, shape: tuple[int, ...]
+    graph: Graph,
+    model: TextureModel,
+    scale: PixelScale,
+    pixels: str,
+    shape: tuple[int, ...],
+    dtype: DTypeLike,
 ) -> tuple[str, str]:
     """Add the peak of the texture, and its cells.
 
@@ -187,9 +218,11 @@ def add_texture(
     model : TextureModel
     scale : PixelScale
     pixels : str
-        Images (n, *shape), of any float dtype.
+        Images (n, *shape), float32 or float64.
     shape : tuple of (int, int, int)
         Height, width and channels.
+    dtype : dtype
+        Of the pixels.
 
     Returns
     -------
@@ -199,12 +232,8 @@ def add_texture(
         (n, n_rows, n_columns), float64.
     """
     add = graph.add
-    levels = add("Transpose", pixels, perm=[0, 3, 1, 2])
-    size, sides = texture.block_size(shape), texture.shrunk_shape(shape)
-    if size > 1:
-        levels = _pool(graph, "AveragePool", levels, shape[:2], (size, size))
-    cell = texture.cell_shape(shape)
-    # By products of matrices, as runtimes have no AveragePool in float64.
+    levels = add_block_means(graph, pixels, shape, texture.block_size(shape), dtype)
+    sides, cell = texture.shrunk_shape(shape), texture.cell_shape(shape)
     down, across = (
         block_means(np.eye(side), step, axis=0) for side, step in zip(sides, cell, strict=True)
     )

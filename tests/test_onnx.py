@@ -66,14 +66,19 @@ def reach_of(detector, scores):
     return 1e-5 * max(np.abs(scores).max(), (np.abs(detector._center) / detector._scale).max())
 
 
+def assert_scores_agree(actual, detector, X):
+    scores = detector.score_samples(X)
+    several = len(detector._names) > 1
+    atol = reach_of(detector, scores) if several else 0
+    np.testing.assert_allclose(actual.score_samples(X), scores, rtol=1e-5, atol=atol)
+
+
 def assert_same_answers(actual, detector, X):
     """All that both answer; scores within 1e-5, residuals within what float32 tells apart."""
     scores = detector.score_samples(X)
     reach = reach_of(detector, scores)
     several = len(detector._names) > 1
-    np.testing.assert_allclose(
-        actual.score_samples(X), scores, rtol=1e-5, atol=reach if several else 0
-    )
+    assert_scores_agree(actual, detector, X)
     np.testing.assert_allclose(actual.decision_function(X), scores - detector.offset_, atol=reach)
     clear = apart(scores, [detector.offset_], reach) | (not several)
     np.testing.assert_array_equal(actual.predict(X)[clear], detector.predict(X)[clear])
@@ -178,11 +183,15 @@ def test_number_types(trained, exported_as, scored, fit, tmp_path):
             np.testing.assert_array_equal(actual.predict(given_X)[clear], labels[clear])
 
 
-def test_float64_where_float32_is_too_coarse(fit, tmp_path):
-    X = 1e9 + images_like((16, 16), dtype=np.float64)
-    detector = fit(NCAEDetector(training="reconstruct", **TINY), X)
-    actual = exported(detector, tmp_path)
-    np.testing.assert_allclose(actual.score_samples(X), detector.score_samples(X), rtol=1e-5)
+@pytest.mark.parametrize(
+    ("training", "shape"), [("reconstruct", (16, 16)), ("repair", (16, 16)), ("repair", (195, 204))]
+)
+def test_float64_where_float32_is_too_coarse(training, shape, fit, tmp_path):
+    X = 1e9 + images_like(shape, n=25, dtype=np.float64)
+    detector = fit(NCAEDetector(training=training, contamination=0.1, **TINY), X)
+    for maps in [True, False]:
+        actual = exported(detector, tmp_path, maps=maps)
+        assert_scores_agree(actual, detector, X)
 
 
 def test_the_image_that_the_threshold_is_taken_from(detector, good_images, model_file):
@@ -445,6 +454,27 @@ def test_statistics_of_defect_maps(name, shape, tmp_path):
     graph.output("value", value, np.float64)
     expected = REFERENCE_OF_MAPS[name].compute(maps)
     np.testing.assert_allclose(run(graph, tmp_path, {"maps": maps}), expected, rtol=1e-6)
+
+
+def test_what_is_added_twice_is_there_once(tmp_path):
+    graph = Graph()
+    x = graph.input("x", np.float32, (2,))
+    twice = [graph.add("Add", x, np.float32([1, 2])) for _ in range(2)]
+    assert twice[0] == twice[1]
+    others = [
+        graph.add("Add", x, np.float32([1, 3])),
+        graph.add("Mul", x, np.float32([1, 2])),
+        graph.add("Softmax", x, axis=1),
+        graph.add("Softmax", x, axis=0),
+    ]
+    assert len({twice[0], *others}) == 5
+    assert len(graph.constants) == 2
+    graph.output("y", graph.add("Sum", *twice, *others), np.float32, (2,))
+    y = run(graph, tmp_path, {"x": np.float32([[3, 4]])})
+    over_values = np.exp([3, 4]) / np.exp([3, 4]).sum()
+    over_rows = 1
+    expected = 2 * np.add([3, 4], [1, 2]) + np.add([3, 4], [1, 3]) + np.multiply([3, 4], [1, 2])
+    np.testing.assert_allclose(y[0], expected + over_values + over_rows, rtol=1e-6)
 
 
 def test_the_file_is_valid_and_says_what_it_is(detector, model_file, good_images):
