@@ -62,27 +62,35 @@ class PixelScale:
 
         Returns
         -------
-        scaled : ndarray of float32
+        batch : ndarray of float32
             ``(images - low) / span``, in float64 where float32 cannot hold the pixel values.
         low, span : numbers or ndarrays of shape (n, 1, 1, 1)
             What brings outputs back: ``outputs * span + low``.
         """
         dtype = np.result_type(images.dtype, np.float32)
-        low, span = dtype.type(self.low), dtype.type(self.span)
-        scaled = np.empty(images.shape, np.float32) if out is None else out
         if not self.per_image:
-            np.divide(images - low, span, out=scaled, casting="same_kind")
-            return scaled, low, span
+            low, span = dtype.type(self.low), dtype.type(self.span)
+            return scaled(images, low, span, out), low, span
+        batch = np.empty(images.shape, np.float32) if out is None else out
         lows, spans = np.empty((2, len(images), 1, 1, 1), dtype)
         least = dtype.type(self.least_contrast)
         # One at a time, as it fits into the cache, and in the same memory: the system would take
         # back what is as large as an image, and hand it out again for the next.
         centred, squares = np.empty((2, *images.shape[1:]), dtype)
-        for image, result, of_low, of_span in zip(images, scaled, lows, spans, strict=True):
+        for image, result, of_low, of_span in zip(images, batch, lows, spans, strict=True):
             # Into C order: the order of a sum would change its rounding.
             np.copyto(centred, image)
             of_low[...] = centred.mean()
             centred -= of_low
             of_span[...] = np.sqrt(np.square(centred, out=squares).mean()) + least
             np.divide(centred, of_span, out=result, casting="same_kind")
-        return scaled, lows, spans
+        return batch, lows, spans
+
+
+def scaled(
+    pixels: NDArray[Any], low: float, span: float, out: NDArray[np.float32] | None = None
+) -> NDArray[np.float32]:
+    """Return ``(pixels - low) / span``, as `PixelScale.to_network` computes it."""
+    dtype = np.result_type(pixels.dtype, np.float32)
+    out = np.empty(pixels.shape, np.float32) if out is None else out
+    return np.divide(pixels - dtype.type(low), dtype.type(span), out=out, casting="same_kind")

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sklearn_ncae._image_arrays import block_means
-from sklearn_ncae._pixel_scale import PixelScale
+from sklearn_ncae._pixel_scale import PixelScale, scaled
 from sklearn_ncae.layers import DetailUpsampling2D, NeighborConv2D, PixelShuffle
 
 # The smallest side that defects are drawn into.
@@ -292,24 +292,28 @@ class RepairBatches(TrainingBatches):
         self.draw = draw
         self.crop = crop
         self.block_size = block_size
-        # The same for every batch: the system would take it back and hand it out again.
-        n_images = min(self.batch_size, len(self.rows))
-        self._scaled = np.empty((n_images, *self.images.shape[1:]), np.float32)
+        # What scales each image, once it was seen: only its crop has to be scaled then.
+        self._lows, self._spans = np.full((2, len(self.images)), np.nan)
 
     def __getitem__(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Draw one batch."""
         random_state = self.random_state or np.random.RandomState(index)
-        batch = self.images[self._rows_of(index)]
-        images, _, _ = self.scale.to_network(batch, out=self._scaled[: len(batch)])
+        rows = self._rows_of(index)
+        images = self.images[rows]
+        new = np.isnan(self._lows[rows])
+        if new.any():
+            _, lows, spans = self.scale.to_network(images[new])
+            self._lows[rows[new]], self._spans[rows[new]] = lows.ravel(), spans.ravel()
         height, width = self.crop
         size = self.block_size
         n_rows, n_columns = (-(-side // size) for side in images.shape[1:3])
         clean = np.empty((len(images), height, width, images.shape[3]), np.float32)
-        for image, target in zip(images, clean, strict=True):
+        for row, image, target in zip(rows, images, clean, strict=True):
             top = random_state.randint(n_rows - height + 1)
             left = random_state.randint(n_columns - width + 1)
             down, right = random_state.choice([-1, 1], 2)
             part = image[top * size : (top + height) * size, left * size : (left + width) * size]
+            part = scaled(part, self._lows[row], self._spans[row])
             means = block_means(block_means(part, size, axis=0), size, axis=1)
             target[...] = means[::down, ::right]
         # The network is to know the parts, not the exposures of these few images.
@@ -324,6 +328,40 @@ class RepairBatches(TrainingBatches):
         defective, masks = self.draw(room, random_state=random_state)
         defective, masks = defective[:, :height, :width], masks[:, :height, :width]
         return defective, np.concatenate([clean, masks.astype(np.float32)], axis=-1)
+
+
+def between_steps(batches: TrainingBatches) -> tuple[Any, keras.callbacks.Callback]:
+    """Have batches made between the training steps, which Keras with TensorFlow makes ahead.
+
+    A thread that makes them beside a step takes a core from it, and the other cores wait: on two
+    cores that costs several times what the batches do.
+
+    Parameters
+    ----------
+    batches : TrainingBatches
+
+    Returns
+    -------
+    dataset : tensorflow.data.Dataset
+        For ``fit``, with the results that the batches have.
+    callback : keras.callbacks.Callback
+        Ends the epochs of the batches. It comes before others that look at them.
+    """
+    import tensorflow as tf
+
+    # As Keras looks at batches before the first epoch, so that the random state is the same.
+    batch, *_ = [batches[index] for index in range(min(2, len(batches)))]
+    batches.on_epoch_end()
+    signature = tuple(tf.TensorSpec((None, *part.shape[1:]), part.dtype) for part in batch)
+    dataset = tf.data.Dataset.from_generator(
+        lambda: (batches[index] for index in range(len(batches))), output_signature=signature
+    ).apply(tf.data.experimental.assert_cardinality(len(batches)))
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    options.threading.private_threadpool_size = 1
+    return dataset.with_options(options), keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: batches.on_epoch_end()
+    )
 
 
 @keras.saving.register_keras_serializable(package="sklearn_ncae")

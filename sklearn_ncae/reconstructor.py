@@ -8,6 +8,7 @@ from functools import partial
 from numbers import Integral, Real
 from typing import Any, ClassVar, NamedTuple, Self
 
+import joblib
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit
@@ -278,7 +279,7 @@ class NCAEReconstructor(BaseEstimator):
         import keras
 
         from sklearn_ncae._checkpoint import Checkpoint
-        from sklearn_ncae.network import build_network
+        from sklearn_ncae.network import between_steps, build_network
 
         self.image_shape_ = images.shape[1:]
         previous = self.__dict__.copy() if self.warm_start and hasattr(self, "weights_") else None
@@ -349,8 +350,12 @@ class NCAEReconstructor(BaseEstimator):
             }
             checkpoint = Checkpoint(self.checkpoint_path, batches, training)
             callbacks.append(checkpoint)
+        data: Any = batches
+        if _has_few_cores():
+            data, end_epoch = between_steps(batches)
+            callbacks.insert(0, end_epoch)
         epochs = trained.fit(
-            batches,
+            data,
             epochs=n_epochs,
             initial_epoch=checkpoint.epoch if checkpoint else 0,
             validation_data=validation,
@@ -577,6 +582,17 @@ class NCAEReconstructor(BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.input_tags.three_d_array = True
         return tags
+
+
+def _has_few_cores() -> bool:
+    """Tell whether a training step needs all there is to compute with."""
+    import keras
+
+    if keras.backend.backend() != "tensorflow":
+        return False
+    import tensorflow as tf
+
+    return joblib.cpu_count() <= 2 and not tf.config.list_physical_devices("GPU")
 
 
 def _stop_when_not_finite() -> Any:
