@@ -28,7 +28,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import train_test_split
 
 import sklearn_ncae
-from sklearn_ncae import NCAEDetector, ResidualStatistics, defects, network
+from sklearn_ncae import NCAEDetector, NeighborConv2D, ResidualStatistics, defects, network
 from sklearn_ncae.residuals import DEFECT_MAP_STATISTICS
 from sklearn_ncae.texture import TextureDetector
 
@@ -93,6 +93,9 @@ SHAPES = tuple(s for s in defects._SHAPES if s not in (defects._bar, defects._po
 VARIANTS = {
     "the default": Variant({}, {}),
     "Conv2D for NeighborConv2D": Variant({"convolution": "standard"}, {}),
+    "no ReLU between neighbour convolution and normalization": Variant(
+        {}, {"network.NeighborConv2D": partial(NeighborConv2D, activation=None)}
+    ),
     "2.5 times the steps": Variant({}, {"reconstructor._REPAIR_STEPS": 1500}),
     "no bars, no large areas": Variant({}, {"defects._SHAPES": SHAPES}),
     "no dropout": Variant({}, {"network._DROPOUT": 0.0}),

@@ -165,6 +165,7 @@ def _repairing(
     """U-net; what would be its widest level is one transposed convolution, for speed."""
 
     def convolve(x: Any, layer: Any, name: str, **kwargs: Any) -> Any:
+        # A neighbour convolution has a ReLU of its own, as in the article: there are two then.
         x = seeded(layer, use_bias=False, name=name, **kwargs)(x)
         x = keras.layers.BatchNormalization(momentum=_MOMENTUM, name=f"{name}_normalized")(x)
         return keras.layers.Activation("relu", name=f"{name}_relu")(x)
