@@ -16,14 +16,13 @@ from sklearn_ncae._onnx_statistics import (
     DEFECT_MAP_STATISTICS,
     STATISTICS,
     Residuals,
-    add_block_means,
     add_texture,
     add_texture_map,
 )
 from sklearn_ncae._out_of_fold import response_names
 from sklearn_ncae.detector import _is_two_sided, _ResidualDetectorBase, needs_detail
 from sklearn_ncae.model_selection import TunedThresholdDetector
-from sklearn_ncae.network import block_network
+from sklearn_ncae.network import without_detail
 from sklearn_ncae.reconstructor import NCAEReconstructor
 
 
@@ -157,23 +156,19 @@ def _add_ncae(
     low: Any = np.asarray(scale.low, unit)
     span: Any = np.asarray(scale.span, unit)
     if scale.per_image:
-        # Means in float64, so that the order in which a runtime sums does not matter.
-        mean = graph.reduce("ReduceMean", graph.cast(pixels, np.float64), (1, 2, 3), True)
+        # In float64, so that the order in which a runtime sums does not matter.
+        precise = graph.cast(pixels, np.float64)
+        mean = graph.reduce("ReduceMean", precise, (1, 2, 3), True)
+        centred = graph.add("Sub", precise, mean)
+        square = graph.add("Mul", centred, centred)
+        std = graph.add("Sqrt", graph.reduce("ReduceMean", square, (1, 2, 3), True))
         low = graph.cast(mean, unit)
-        centred = graph.cast(graph.add("Sub", pixels, low), np.float64)
-        squares = graph.add("Mul", centred, centred)
-        std = graph.add("Sqrt", graph.reduce("ReduceMean", squares, (1, 2, 3), True))
-        span = graph.cast(graph.add("Add", std, np.float64(scale.least_contrast)), unit)
-    model = reconstructor.model_
-    block_size = 1 if detail else reconstructor._network.get("block_size", 1)
-    if block_size > 1:
-        # The texture may take the same means, and they are fewer to scale.
-        model = block_network(model)
-        blocks = add_block_means(graph, pixels, shape, block_size, unit)
-        shape = (*model.input_shape[1:3], shape[2])
-        pixels = graph.channels_last(blocks, shape)
+        least = np.float64(scale.least_contrast)
+        span = graph.cast(graph.add("Add", std, least), unit)
     scaled = graph.add("Div", graph.add("Sub", pixels, low), span)
-    outputs = add_network(graph, model, graph.cast(scaled, np.float32), shape)
+    scaled = graph.cast(scaled, np.float32)
+    model = reconstructor.model_ if detail else without_detail(reconstructor.model_)
+    outputs = add_network(graph, model, scaled, shape)
     n_channels, n_outputs = shape[2], outputs.shape[2]
 
     def take(start: int, stop: int) -> str:
@@ -185,7 +180,7 @@ def _add_ncae(
         reconstruction = take(0, n_channels)
         logits = graph.add("Squeeze", take(n_channels, n_channels + 1), integers(3))
     if not detail:
-        return Outputs(None, logits, block_size)
+        return Outputs(None, logits, reconstructor._network.get("block_size", 1))
     reconstruction = graph.cast(reconstruction, unit)
     reconstruction = graph.add("Add", graph.add("Mul", reconstruction, span), low)
     return Outputs(reconstruction, logits)

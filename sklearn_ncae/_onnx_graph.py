@@ -29,13 +29,12 @@ def integers(*values: int) -> NDArray[np.int64]:
 class Graph:
     """Nodes and constants of a graph under construction.
 
-    A tensor of the graph is known by its name, a str. What is added twice is there once.
+    A tensor of the graph is known by its name, a str.
     """
 
     def __init__(self) -> None:
         self.nodes: list[Any] = []
         self.constants: list[Any] = []
-        self._added: dict[Any, str] = {}  # names of nodes and constants, by what they are
         self.inputs: list[Any] = []
         self.outputs: list[Any] = []
 
@@ -56,7 +55,7 @@ class Graph:
         *inputs : str or array-like
             Tensors of the graph, or constants, whose dtype matters.
         output : str, default=None
-            Name of the first output. A node that is given one is added in any case.
+            Name of the first output.
         n_outputs : int, default=1
             Number of outputs.
         **attributes
@@ -68,22 +67,15 @@ class Graph:
             The first output.
         """
         names = [value if isinstance(value, str) else self._constant(value) for value in inputs]
-        what = (operator, *names, repr(attributes))
-        if output is None and what in self._added:
-            return self._added[what]
         first = output or f"{operator}_{len(self.nodes)}"
         outputs = [first, *(f"{first}_{i}" for i in range(1, n_outputs))]
         self.nodes.append(helper.make_node(operator, names, outputs, name=first, **attributes))
-        self._added[what] = first
         return first
 
     def _constant(self, value: ArrayLike) -> str:
-        array = np.asarray(value)
-        what = (array.dtype, array.shape, array.tobytes())
-        if what not in self._added:
-            self._added[what] = f"constant_{len(self.constants)}"
-            self.constants.append(numpy_helper.from_array(array, self._added[what]))
-        return self._added[what]
+        name = f"constant_{len(self.constants)}"
+        self.constants.append(numpy_helper.from_array(np.asarray(value), name))
+        return name
 
     def cast(self, tensor: str, dtype: DTypeLike) -> str:
         """Convert a tensor to a dtype."""
@@ -92,18 +84,6 @@ class Graph:
     def reduce(self, operator: str, tensor: str, axes: tuple[int, ...], keepdims: bool) -> str:
         """Reduce a tensor over axes, such as by ReduceMean."""
         return self.add(operator, tensor, integers(*axes), keepdims=int(keepdims))
-
-    def channels_first(self, images: str, shape: tuple[int, ...]) -> str:
-        """Bring images (n, *shape), whose channels are last, into the layout of operators."""
-        if shape[2] == 1:  # nothing changes places, and a runtime need not copy
-            return self.add("Reshape", images, integers(-1, 1, *shape[:2]))
-        return self.add("Transpose", images, perm=[0, 3, 1, 2])
-
-    def channels_last(self, images: str, shape: tuple[int, ...]) -> str:
-        """Bring images into the layout (n, *shape)."""
-        if shape[2] == 1:
-            return self.add("Reshape", images, integers(-1, *shape))
-        return self.add("Transpose", images, perm=[0, 2, 3, 1])
 
     def input(self, name: str, dtype: DTypeLike, shape: tuple[int, ...]) -> str:
         """Declare an input of any number of images."""

@@ -110,11 +110,11 @@ def _reshape(graph: Graph, name: str, shape: Shape) -> str:
 def _channels_last(graph: Graph, tensor: Tensor) -> str:
     if len(tensor.shape) < 3:
         return tensor.name
-    return graph.channels_last(tensor.name, tensor.shape)
+    return graph.add("Transpose", tensor.name, perm=[0, 2, 3, 1])
 
 
 def _channels_first(graph: Graph, name: str, shape: Shape) -> str:
-    return graph.channels_first(name, shape) if len(shape) == 3 else name
+    return graph.add("Transpose", name, perm=[0, 3, 1, 2]) if len(shape) == 3 else name
 
 
 #: ONNX nodes of activation functions, by the name that Keras knows the function by: operators

@@ -173,32 +173,6 @@ DEFECT_MAP_STATISTICS: dict[str, Callable[[Graph, str, tuple[int, ...], int], st
 }
 
 
-def add_block_means(
-    graph: Graph, pixels: str, shape: tuple[int, ...], size: int, dtype: DTypeLike
-) -> str:
-    """Add the means (n, channels, rows, columns) of blocks of pixels (n, *shape).
-
-    Parameters
-    ----------
-    graph : Graph
-    pixels : str
-        (n, *shape), float32 or float64.
-    shape : tuple of (int, int, int)
-        Height, width and channels.
-    size : int
-        Side of the blocks; the last ones may be partial.
-    dtype : dtype
-        Of the pixels.
-    """
-    levels = graph.channels_first(pixels, shape)
-    if size == 1:
-        return levels
-    if dtype == np.float64:  # runtimes have no AveragePool for it
-        down, across = (block_means(np.eye(side), size, axis=0) for side in shape[:2])
-        return _along_both_axes(graph, levels, down, across)
-    return _pool(graph, "AveragePool", levels, shape[:2], (size, size))
-
-
 def add_texture(
     graph: Graph,
     model: TextureModel,
@@ -218,11 +192,11 @@ def add_texture(
     model : TextureModel
     scale : PixelScale
     pixels : str
-        Images (n, *shape), float32 or float64.
+        Images (n, *shape).
     shape : tuple of (int, int, int)
         Height, width and channels.
     dtype : dtype
-        Of the pixels.
+        Of the images: float32 or float64.
 
     Returns
     -------
@@ -232,12 +206,14 @@ def add_texture(
         (n, n_rows, n_columns), float64.
     """
     add = graph.add
-    levels = add_block_means(graph, pixels, shape, texture.block_size(shape), dtype)
-    sides, cell = texture.shrunk_shape(shape), texture.cell_shape(shape)
-    down, across = (
-        block_means(np.eye(side), step, axis=0) for side, step in zip(sides, cell, strict=True)
-    )
-    cells = _along_both_axes(graph, graph.cast(levels, np.float64), down, across)
+    levels = add("Transpose", pixels, perm=[0, 3, 1, 2])
+    size, sides = texture.block_size(shape), texture.shrunk_shape(shape)
+    if size > 1 and dtype == np.float64:
+        levels = _block_means(graph, levels, shape[:2], (size, size))
+    elif size > 1:
+        levels = _pool(graph, "AveragePool", levels, shape[:2], (size, size))
+    cell = texture.cell_shape(shape)
+    cells = _block_means(graph, graph.cast(levels, np.float64), sides, cell)
     brightness, around = _relative_brightness(graph, cells, scale, model.mean.shape[1:])
     parts = []
     for distance in texture._DISTANCES:
@@ -303,6 +279,14 @@ def _filter_cells(
 def _along_both_axes(graph: Graph, values: str, down: NDArray[Any], across: NDArray[Any]) -> str:
     """Multiply the last two axes by matrices."""
     return graph.add("MatMul", graph.add("MatMul", down, values), across.T)
+
+
+def _block_means(graph: Graph, levels: str, sides: tuple[int, ...], block: tuple[int, int]) -> str:
+    """Average blocks of float64 values, for which runtimes have no AveragePool."""
+    down, across = (
+        block_means(np.eye(side), step, axis=0) for side, step in zip(sides, block, strict=True)
+    )
+    return _along_both_axes(graph, levels, down, across)
 
 
 def _smooth(graph: Graph, levels: str, side: int, distance: int, axis: int) -> str:

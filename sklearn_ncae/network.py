@@ -420,26 +420,8 @@ def without_detail(model: keras.Model) -> keras.Model:
     model : keras.Model
         As from `build_network`.
     """
-    detail = _detail(model)
+    detail = next((layer for layer in model.layers if isinstance(layer, DetailUpsampling2D)), None)
     return model if detail is None else keras.Model(model.input, detail.input[0])
-
-
-def block_network(model: keras.Model) -> keras.Model:
-    """Return what follows the means of blocks in a network, without detail.
-
-    Parameters
-    ----------
-    model : keras.Model
-        As from `build_network`, of blocks larger than a pixel.
-    """
-    detail = _detail(model)
-    assert detail is not None  # or the blocks would be pixels
-    outputs, blocks, _ = detail.input
-    return keras.Model(blocks, outputs)
-
-
-def _detail(model: keras.Model) -> DetailUpsampling2D | None:
-    return next((layer for layer in model.layers if isinstance(layer, DetailUpsampling2D)), None)
 
 
 def compile_forward(model: keras.Model) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:

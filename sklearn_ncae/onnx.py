@@ -395,7 +395,7 @@ class OnnxDetector:
                 f"{self.path} takes {self._dtype} images, and X, of dtype {batch.dtype}, has "
                 "values that it cannot hold. Export the detector with dtype='float32'."
             )
-        if self._dtype.kind == "f" and not np.isfinite(converted).all():
+        if batch.dtype.kind == "f" and not np.isfinite(converted).all():
             what = "NaN" if np.isnan(batch).any() else "infinity or a value too large for "
             what += "" if what == "NaN" else repr(self._dtype)
             raise ValueError(f"Input X contains {what}.")

@@ -456,27 +456,6 @@ def test_statistics_of_defect_maps(name, shape, tmp_path):
     np.testing.assert_allclose(run(graph, tmp_path, {"maps": maps}), expected, rtol=1e-6)
 
 
-def test_what_is_added_twice_is_there_once(tmp_path):
-    graph = Graph()
-    x = graph.input("x", np.float32, (2,))
-    twice = [graph.add("Add", x, np.float32([1, 2])) for _ in range(2)]
-    assert twice[0] == twice[1]
-    others = [
-        graph.add("Add", x, np.float32([1, 3])),
-        graph.add("Mul", x, np.float32([1, 2])),
-        graph.add("Softmax", x, axis=1),
-        graph.add("Softmax", x, axis=0),
-    ]
-    assert len({twice[0], *others}) == 5
-    assert len(graph.constants) == 2
-    graph.output("y", graph.add("Sum", *twice, *others), np.float32, (2,))
-    y = run(graph, tmp_path, {"x": np.float32([[3, 4]])})
-    over_values = np.exp([3, 4]) / np.exp([3, 4]).sum()
-    over_rows = 1
-    expected = 2 * np.add([3, 4], [1, 2]) + np.add([3, 4], [1, 3]) + np.multiply([3, 4], [1, 2])
-    np.testing.assert_allclose(y[0], expected + over_values + over_rows, rtol=1e-6)
-
-
 def test_the_file_is_valid_and_says_what_it_is(detector, model_file, good_images):
     model = onnx.load(model_file)
     onnx.checker.check_model(model, full_check=True)
