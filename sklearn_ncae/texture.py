@@ -7,6 +7,7 @@ come together, how noisy cameras are.
 """
 
 from collections.abc import Iterator, Sequence
+from math import prod
 from numbers import Real
 from typing import Any, ClassVar, Self
 
@@ -59,6 +60,9 @@ _SMOOTHER = 0.7
 _REACH = 1.0
 # Share of the cells that make the peak of a map.
 _PEAK_SHARE = 0.02
+# About so many pixels of shrunk images are described at once: enough for NumPy to be busy, few
+# enough for its arrays to stay in the cache while a network runs beside it.
+_PIXELS_AT_ONCE = 50_000
 _N_FOLDS = 5
 _MAX_TEXTURES = 1000
 
@@ -384,26 +388,41 @@ def describe_texture(images: NDArray[Any], scale: PixelScale) -> NDArray[np.floa
         one distance in one direction. Each description depends on its own image alone, and not on
         a factor that its brightness is multiplied by, unless it is hardly brighter than black.
     """
-    size = block_size(images.shape[1:])
-    cell = cell_shape(images.shape[1:])
-    dtype = np.result_type(images.dtype, np.float32)
-    descriptions = np.empty((len(images), *description_shape(images.shape[1:])))
-    n_channels = images.shape[3]
-    pixels = np.empty((n_channels, *images.shape[1:3]), dtype)
-    for image, description in zip(images, descriptions, strict=True):
-        np.copyto(pixels, np.moveaxis(image, 2, 0))
-        levels = block_means(block_means(pixels, size, 1), size, 2)
-        cells = block_means(block_means(levels, cell[0], 1, np.float64), cell[1], 2)
-        description[:n_channels], around = _relative_brightness(cells, scale)
-        parts = []
-        for distance in _DISTANCES:
-            levels = _smooth(_smooth(levels, distance, 1), distance, 2)
-            parts += [_largest_of_rows(line, cell[0]) for line in _compare(levels, distance)]
-        largest = np.maximum.reduceat(
-            np.concatenate(parts), np.arange(0, levels.shape[2], cell[1]), axis=2
-        )
-        description[n_channels:] = np.log(largest / around + _FAINTEST)
+    shape = images.shape[1:]
+    descriptions = np.empty((len(images), *description_shape(shape)))
+    at_once = max(1, _PIXELS_AT_ONCE // (prod(shrunk_shape(shape)) * shape[2]))
+    for start in range(0, len(images), at_once):
+        part = slice(start, start + at_once)
+        _describe_at_once(images[part], scale, descriptions[part])
     return descriptions
+
+
+def _describe_at_once(images: NDArray[Any], scale: PixelScale, descriptions: Floats) -> None:
+    n, shape = len(images), images.shape[1:]
+    n_channels = shape[2]
+    size, cell = block_size(shape), cell_shape(shape)
+    dtype = np.result_type(images.dtype, np.float32)
+    # One at a time, as it fits into the cache, and in the same memory.
+    pixels = np.empty((n_channels, *shape[:2]), dtype)
+    # Channels are images of their own, until what is largest in a cell is found.
+    levels = np.empty((n, n_channels, *shrunk_shape(shape)), dtype)
+    for image, level in zip(images, levels, strict=True):
+        np.copyto(pixels, np.moveaxis(image, 2, 0))
+        level[...] = block_means(block_means(pixels, size, 1), size, 2)
+    levels = levels.reshape(-1, *levels.shape[2:])
+    cells = block_means(block_means(levels, cell[0], 1, np.float64), cell[1], 2)
+    cells = np.ascontiguousarray(cells).reshape(n, n_channels, *cells.shape[1:])
+    parts = []
+    for distance in _DISTANCES:
+        levels = _smooth(_smooth(levels, distance, 1), distance, 2)
+        parts += [_largest_of_rows(line, cell[0]) for line in _compare(levels, distance)]
+    of_images = [part.reshape(n, n_channels, *part.shape[1:]) for part in parts]
+    largest = np.maximum.reduceat(
+        np.concatenate(of_images, axis=1), np.arange(0, levels.shape[2], cell[1]), axis=3
+    )
+    brightness, around = _relative_brightness(cells, scale)
+    descriptions[:, :n_channels] = brightness
+    descriptions[:, n_channels:] = np.log(largest / around[:, np.newaxis] + _FAINTEST)
 
 
 def representative_rows(rows: NDArray[np.intp]) -> NDArray[np.intp]:
@@ -445,13 +464,17 @@ def cell_shape(image_shape: tuple[int, ...]) -> tuple[int, int]:
 
 
 def _relative_brightness(cells: Floats, scale: PixelScale) -> tuple[Floats, Floats]:
-    """Return how bright cells (c, rows, columns) are, and the brightness around each."""
+    """Return how bright cells (n, c, rows, columns) are, and the brightness around each."""
     brightness = np.maximum(cells - scale.black, 0.0)
-    mean = brightness.mean()
-    around = gaussian_filter(brightness.mean(axis=0), _SURROUNDINGS, mode="nearest")
-    around = around + _EVEN_LIGHT * mean + scale.least_contrast
-    of_channels = brightness.mean(axis=(1, 2), keepdims=True)
-    return _BRIGHTNESS * (brightness - of_channels) / (mean + scale.least_contrast), around
+    # Means over one axis, whose sums do not depend on the number of images.
+    n, n_channels, *_ = cells.shape
+    of_images = brightness.reshape(n, -1).mean(axis=1)[:, np.newaxis, np.newaxis]
+    of_channels = brightness.reshape(n, n_channels, -1).mean(axis=2)[..., np.newaxis, np.newaxis]
+    reach = (0, _SURROUNDINGS, _SURROUNDINGS)
+    around = gaussian_filter(brightness.mean(axis=1), reach, mode="nearest")
+    around = around + _EVEN_LIGHT * of_images + scale.least_contrast
+    relative = (brightness - of_channels) / (of_images[..., np.newaxis] + scale.least_contrast)
+    return _BRIGHTNESS * relative, around
 
 
 def _largest_of_rows(levels: NDArray[Any], height: int) -> NDArray[Any]:

@@ -188,6 +188,14 @@ def test_finds_defects_of_castings(castings):
     assert np.mean(detector.predict(X[y == -1]) == -1) > 0.7
 
 
+@pytest.mark.parametrize("shape", [(50, 40, 1), (31, 33, 3), (150, 130, 1)])
+def test_descriptions_are_the_same_alone_and_among_many(shape):
+    images = np.random.default_rng(0).integers(0, 256, (33, *shape), dtype=np.uint8)
+    scale = PixelScale.of(images, per_image=True)
+    alone = [describe_texture(image[np.newaxis], scale)[0] for image in images]
+    np.testing.assert_array_equal(describe_texture(images, scale), alone)
+
+
 def test_scores_depend_on_the_image_alone_and_not_on_its_exposure(castings):
     X = castings.images
     detector = TextureDetector().fit(X[:50])
