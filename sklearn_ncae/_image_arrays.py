@@ -20,9 +20,11 @@ def with_channels(shape: Sequence[int]) -> tuple[int, ...]:
     return (*shape, 1) if len(shape) == 2 else tuple(shape)
 
 
-def chunks(images: NDArray[Any], rows: NDArray[np.intp] | None) -> Iterator[NDArray[Any]]:
-    """Yield some of the images, or all, as many at a time as fit into some memory."""
-    step = max(1, _CHUNK_PIXELS // int(np.prod(images.shape[1:])))
+def chunks(
+    images: NDArray[Any], rows: NDArray[np.intp] | None, n_pixels: int = _CHUNK_PIXELS
+) -> Iterator[NDArray[Any]]:
+    """Yield some of the images, or all, as many at a time as have so many pixels, or one."""
+    step = max(1, n_pixels // int(np.prod(images.shape[1:])))
     for start in range(0, len(images) if rows is None else len(rows), step):
         part = slice(start, start + step)
         yield images[part] if rows is None else images[rows[part]]

@@ -683,7 +683,7 @@ class NCAEDetector(_ResidualDetectorBase):
         images, _ = self._check(X)
         assert self._texture is not None  # or the method would not be available
         scale = self.reconstructor_._scale
-        descriptions = describe_textures(images, np.arange(len(images)), scale)
+        descriptions = describe_texture(images, scale)
         return self._texture.maps(descriptions, self.image_shape_)
 
     def _check_statistic(self) -> list[str]:

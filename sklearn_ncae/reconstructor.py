@@ -351,7 +351,7 @@ class NCAEReconstructor(BaseEstimator):
             checkpoint = Checkpoint(self.checkpoint_path, batches, training)
             callbacks.append(checkpoint)
         data: Any = batches
-        if _has_few_cores():
+        if _steps_take_all_cores():
             data, end_epoch = between_steps(batches)
             callbacks.insert(0, end_epoch)
         epochs = trained.fit(
@@ -584,8 +584,8 @@ class NCAEReconstructor(BaseEstimator):
         return tags
 
 
-def _has_few_cores() -> bool:
-    """Tell whether a training step needs all there is to compute with."""
+def _steps_take_all_cores() -> bool:
+    """Tell whether a thread that makes batches beside a step would take a core from it."""
     import keras
 
     if keras.backend.backend() != "tensorflow":

@@ -7,7 +7,6 @@ come together, how noisy cameras are.
 """
 
 from collections.abc import Iterator, Sequence
-from math import prod
 from numbers import Real
 from typing import Any, ClassVar, Self
 
@@ -209,7 +208,7 @@ class TextureDetector(ImageOutlierMixin):
     def _describe(self, X: ArrayLike) -> Floats:
         check_is_fitted(self)
         images, _ = check_image_stack(self, X, image_shape=self.image_shape, reset=False)
-        return describe_textures(images, np.arange(len(images)), self._scale)
+        return describe_texture(images, self._scale)
 
 
 class TextureModel:
@@ -388,16 +387,10 @@ def describe_texture(images: NDArray[Any], scale: PixelScale) -> NDArray[np.floa
         one distance in one direction. Each description depends on its own image alone, and not on
         a factor that its brightness is multiplied by, unless it is hardly brighter than black.
     """
-    shape = images.shape[1:]
-    descriptions = np.empty((len(images), *description_shape(shape)))
-    at_once = max(1, _PIXELS_AT_ONCE // (prod(shrunk_shape(shape)) * shape[2]))
-    for start in range(0, len(images), at_once):
-        part = slice(start, start + at_once)
-        _describe_at_once(images[part], scale, descriptions[part])
-    return descriptions
+    return describe_textures(images, None, scale)
 
 
-def _describe_at_once(images: NDArray[Any], scale: PixelScale, descriptions: Floats) -> None:
+def _describe_at_once(images: NDArray[Any], scale: PixelScale) -> Floats:
     n, shape = len(images), images.shape[1:]
     n_channels = shape[2]
     size, cell = block_size(shape), cell_shape(shape)
@@ -411,7 +404,7 @@ def _describe_at_once(images: NDArray[Any], scale: PixelScale, descriptions: Flo
         level[...] = block_means(block_means(pixels, size, 1), size, 2)
     levels = levels.reshape(-1, *levels.shape[2:])
     cells = block_means(block_means(levels, cell[0], 1, np.float64), cell[1], 2)
-    cells = np.ascontiguousarray(cells).reshape(n, n_channels, *cells.shape[1:])
+    cells = cells.reshape(n, n_channels, *cells.shape[1:])
     parts = []
     for distance in _DISTANCES:
         levels = _smooth(_smooth(levels, distance, 1), distance, 2)
@@ -421,8 +414,8 @@ def _describe_at_once(images: NDArray[Any], scale: PixelScale, descriptions: Flo
         np.concatenate(of_images, axis=1), np.arange(0, levels.shape[2], cell[1]), axis=3
     )
     brightness, around = _relative_brightness(cells, scale)
-    descriptions[:, :n_channels] = brightness
-    descriptions[:, n_channels:] = np.log(largest / around[:, np.newaxis] + _FAINTEST)
+    contrasts = largest / around[:, np.newaxis]
+    return np.concatenate([brightness, np.log(contrasts + _FAINTEST)], axis=1)
 
 
 def representative_rows(rows: NDArray[np.intp]) -> NDArray[np.intp]:
@@ -431,10 +424,14 @@ def representative_rows(rows: NDArray[np.intp]) -> NDArray[np.intp]:
     return rows[np.linspace(0, len(rows) - 1, n).astype(np.intp)]
 
 
-def describe_textures(images: NDArray[Any], rows: NDArray[np.intp], scale: PixelScale) -> Floats:
-    """Describe some of many images, a few at a time."""
-    parts = chunks(images, rows)
-    return np.concatenate([describe_texture(part, scale) for part in parts])
+def describe_textures(
+    images: NDArray[Any], rows: NDArray[np.intp] | None, scale: PixelScale
+) -> Floats:
+    """Describe some of many images, or all, a few at a time; see `describe_texture`."""
+    shape = images.shape[1:]
+    parts = chunks(images, rows, _PIXELS_AT_ONCE * block_size(shape) ** 2)
+    none = np.empty((0, *description_shape(shape)))
+    return np.concatenate([none, *(_describe_at_once(part, scale) for part in parts)])
 
 
 def description_shape(image_shape: tuple[int, ...]) -> tuple[int, int, int]:

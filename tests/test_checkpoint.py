@@ -57,6 +57,25 @@ def test_resumed_training_equals_an_uninterrupted_one(good_images, tmp_path, tra
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="the others make none ahead")
+@pytest.mark.parametrize("training", ["repair", "reconstruct"])
+def test_results_do_not_depend_on_the_number_of_cores(training, monkeypatch, good_images, tmp_path):
+    path = tmp_path / "training.npz"
+    histories, weights = [], []
+    for n_cores in [2, 16]:
+        monkeypatch.setattr("joblib.cpu_count", lambda n=n_cores: n)
+        reconstructor = NCAEReconstructor(training=training, checkpoint_path=path, **TINY)
+        with pytest.raises(KeyboardInterrupt):
+            reconstructor.set_params(callbacks=[Interrupt(KeyboardInterrupt())]).fit(good_images)
+        reconstructor.set_params(callbacks=None).fit(good_images)
+        assert not path.exists()
+        histories.append(reconstructor.history_)
+        weights.append(reconstructor.weights_)
+    assert histories[0] == histories[1]
+    for few, many in zip(*weights, strict=True):
+        np.testing.assert_array_equal(few, many)
+
+
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
 def test_a_killed_process_is_resumed_by_another(good_images, tmp_path):
     path = tmp_path / "training.npz"

@@ -13,17 +13,6 @@ from sklearn.metrics import roc_auc_score
 from sklearn_ncae import NCAEReconstructor, NeighborConv2D
 from sklearn_ncae.network import build_network
 
-
-class Interruption(keras.callbacks.Callback):
-    def __init__(self, after):
-        super().__init__()
-        self.after = after
-
-    def on_epoch_begin(self, epoch, logs=None):
-        if epoch == self.after:
-            raise KeyboardInterrupt
-
-
 TINY = {"filters": (4, 8), "epochs": 2, "random_state": 0}
 
 
@@ -165,32 +154,6 @@ def test_random_state_decides_alone(good_images):
     other = NCAEReconstructor(**{**TINY, "random_state": 1}).fit(good_images)
     np.testing.assert_array_equal(first, second)
     assert not np.array_equal(first, other.predict(good_images))
-
-
-@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="the others make none ahead")
-@pytest.mark.parametrize("training", ["repair", "reconstruct"])
-def test_results_do_not_depend_on_the_number_of_cores(training, monkeypatch, good_images, tmp_path):
-    checkpoint = tmp_path / "training.npz"
-    histories, weights = [], []
-    for n_cores in [2, 16]:
-        monkeypatch.setattr("joblib.cpu_count", lambda n=n_cores: n)
-        estimator = NCAEReconstructor(
-            training=training,
-            filters=(4, 8),
-            epochs=3,
-            checkpoint_path=checkpoint,
-            random_state=0,
-            callbacks=[Interruption(after=2)],
-        )
-        with pytest.raises(KeyboardInterrupt):
-            estimator.fit(good_images)
-        estimator.set_params(callbacks=None).fit(good_images)
-        assert not checkpoint.exists()
-        histories.append(estimator.history_)
-        weights.append(estimator.weights_)
-    assert histories[0] == histories[1]
-    for few, many in zip(*weights, strict=True):
-        np.testing.assert_array_equal(few, many)
 
 
 def test_early_stopping_keeps_the_best_weights(good_images):
