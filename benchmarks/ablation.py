@@ -11,6 +11,7 @@ a line of the results file, and is not computed again:
 
 import argparse
 import json
+from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import date
 from functools import partial
@@ -23,7 +24,7 @@ import numpy as np
 from detection import DATASETS, Images, load, split_rows
 from detection_report import table
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import affine_transform, gaussian_filter
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import train_test_split
 
@@ -35,6 +36,8 @@ from sklearn_ncae.texture import TextureDetector
 ROOT = Path(__file__).parent
 MAX_TEST = 250  # images of a class
 OF_RESIDUAL = ("abs_peak", "abs_max", "mse", "entropy")
+# The statistics of parts that do not lie alike.
+PLACED = {"score": "the score", "texture": "`texture`", "defect_peak": "`defect_peak`"}
 # Tried beside the statistics of the package: each by its key in the results file.
 TRIED = {
     "mirrored": "`defect_peak`, mean of the maps of the image and its mirror image",
@@ -73,14 +76,39 @@ OF_TEXTURE = """
 
 `TextureDetector`, which has no seed.
 """
+OF_PLACEMENT = """
+## Parts that do not lie alike, {size} x {size} pixels
+
+As the first table, but all images, to train on and to choose by, were moved or turned at random,
+each differently.
+"""
+
+
+def placed(images: NDArray[Any], move: float = 0.0, turn: float = 0.0) -> NDArray[Any]:
+    """Move 8-bit images by up to a share of their sides, and turn them by up to some degrees."""
+    random_state = np.random.RandomState(0)
+    sides = np.array(images.shape[1:])
+    centre = (sides - 1) / 2
+    results = np.empty_like(images)
+    for image, result in zip(images, results, strict=True):
+        angle = np.deg2rad(random_state.uniform(-turn, turn))
+        matrix = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+        step = np.rint(random_state.uniform(-move, move, 2) * sides)
+        offset = centre + step - matrix @ centre
+        # Where nothing is turned, pixels are copied.
+        order = 3 if turn else 0
+        moved = affine_transform(image.astype(float), matrix, offset, order=order, mode="mirror")
+        result[...] = np.clip(np.rint(moved), 0, 255)
+    return results
 
 
 class Variant(NamedTuple):
-    """What is changed: parameters of NCAEDetector, constants of the package, number of networks."""
+    """What is changed: parameters of NCAEDetector, constants of the package, or else."""
 
     parameters: dict[str, Any]
     constants: dict[str, Any]
     n_networks: int = 1
+    place: Callable[[NDArray[Any]], NDArray[Any]] | None = None
 
 
 # The cross-entropy of the marks as it is. It is larger than the focal one, so its weight is less.
@@ -112,6 +140,11 @@ VARIANTS = {
     "mixed precision in training": Variant({"dtype_policy": "mixed_bfloat16"}, {}),
     "half the steps": Variant({}, {"reconstructor._REPAIR_STEPS": 300}),
     "no means of 2 x 2": Variant({}, {"reconstructor._LARGE_SIDE": np.inf}),
+}
+PLACEMENTS = {
+    "moved by up to 1/16 of the side": Variant({}, {}, place=partial(placed, move=1 / 16)),
+    "turned by up to 5 degrees": Variant({}, {}, place=partial(placed, turn=5)),
+    "turned by any angle": Variant({}, {}, place=partial(placed, turn=180)),
 }
 # What is changed of the texture: constants of its module.
 TEXTURE_VARIANTS: dict[str, dict[str, Any]] = {
@@ -174,17 +207,17 @@ def evaluate(name: str, size: int, max_train: int, variant: str, seed: int) -> d
     """Return the ROC AUC of each statistic of one network."""
     data = load(name, size)
     train, test = development_rows(name, data, max_train)
-    changed = VARIANTS[variant]
+    changed = (VARIANTS | PLACEMENTS)[variant]
+    place = changed.place or (lambda images: images)
+    shown = place(data.images[np.concatenate([train, test])])
+    good, images = np.split(shown, [len(train)])
     with ExitStack() as stack:
         for constant, value in changed.constants.items():
             stack.enter_context(patch(f"sklearn_ncae.{constant}", value))
         detector, *others = (
-            NCAEDetector(random_state=seed + 100 * index, **changed.parameters).fit(
-                data.images[train]
-            )
+            NCAEDetector(random_state=seed + 100 * index, **changed.parameters).fit(good)
             for index in range(changed.n_networks)
         )
-    images = data.images[test]
     values = {
         "score": -detector.score_samples(images),
         "texture": detector._describe(images[..., np.newaxis], ["texture"])[:, 0],
@@ -264,6 +297,12 @@ def write_page(records: list[dict[str, Any]], path: Path) -> None:
             }.items()
             if any(mean(d, "the default", key, size) != "-" for d in DATASETS)
         ]
+        placements = [
+            [f"{variant}: {label}", *(mean(d, variant, key, size) for d in DATASETS)]
+            for variant in PLACEMENTS
+            if variant in measured
+            for key, label in PLACED.items()
+        ]
         changes, of_texture = (
             [
                 [variant, *(mean(d, variant, statistic, size) for d in DATASETS)]
@@ -278,6 +317,7 @@ def write_page(records: list[dict[str, Any]], path: Path) -> None:
                 (STATISTICS, statistics),
                 (OF_NETWORK, changes),
                 (OF_TEXTURE, of_texture),
+                (OF_PLACEMENT, placements),
             )
             if rows
             for line in (heading.format(size=size), *table(head, rows))
@@ -301,7 +341,8 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--datasets", nargs="+", choices=DATASETS, default=list(DATASETS))
-    parser.add_argument("--variants", nargs="*", choices=VARIANTS, default=list(VARIANTS))
+    variants = [*VARIANTS, *PLACEMENTS]
+    parser.add_argument("--variants", nargs="*", choices=variants, default=variants)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--size", type=int, default=128, help="side of the images")
     parser.add_argument("--max-train", type=int, default=300, help="most good images to train on")

@@ -8,10 +8,12 @@ def main() -> None:
     try:
         import click  # noqa: F401
     except ImportError:
-        sys.exit(
+        print(
             "ncae: the command line needs 'click', which is not installed. Install it with: "
-            'pip install "sklearn-ncae[cli]"'
+            'pip install "sklearn-ncae[cli]"',
+            file=sys.stderr,
         )
+        sys.exit(2)  # 1 is for defects
     from sklearn_ncae._cli import cli
 
     cli(prog_name="ncae")

@@ -16,9 +16,10 @@ COLUMNS = ("path", "score", "p_value", "decision", "error")
 FORMATS = ("csv", "jsonl")
 
 
-def format_of(path: str) -> str:
-    """Return the format that the name of a file asks for: JSON Lines by its suffix, else CSV."""
-    return "jsonl" if path.lower().endswith((".jsonl", ".ndjson")) else "csv"
+def format_of(path: str) -> str | None:
+    """Return the format that the suffix of a file asks for, or None."""
+    suffix = os.path.splitext(path)[1].lower()
+    return {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl"}.get(suffix)
 
 
 class ScoreTable:

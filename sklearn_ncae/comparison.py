@@ -2,7 +2,7 @@
 
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from numbers import Integral
 from typing import Any
 
@@ -54,6 +54,7 @@ def compare_detectors(
     n_jobs: int | None = None,
     random_state: Any = None,
     return_splits: bool = False,
+    progress: Callable[[dict[str, Any]], None] | None = None,
 ) -> Any:
     """Fit and score outlier detectors on the same splits and tabulate the result.
 
@@ -97,6 +98,8 @@ def compare_detectors(
         Shuffles the folds of an integer `cv`. Detectors keep their own.
     return_splits : bool, default=False
         Whether to return the figures of the single splits as well.
+    progress : callable, default=None
+        Called after each fit with the row of `splits` that it has become, as a dict.
 
     Returns
     -------
@@ -161,11 +164,15 @@ def compare_detectors(
     check_consistent_length(X, labels, groups)
     splits = _checked_splits(X, labels, groups, cv=cv, fit_on=fit_on, random_state=random_state)
 
-    records = Parallel(n_jobs=n_jobs)(
+    records = []
+    for record in Parallel(n_jobs=n_jobs, return_as="generator")(
         delayed(_fit_and_score)(name, detector, X, labels, split=split, train=train, test=test)
         for name, detector in contenders.items()
         for split, (train, test) in enumerate(splits)
-    )
+    ):
+        records.append(record)
+        if progress is not None:
+            progress(record)
     per_split = pandas.DataFrame(records)
     table = pandas.DataFrame(
         [

@@ -90,10 +90,12 @@ def test_help_loads_no_keras():
     assert run.stdout.strip().endswith("none")
 
 
-def test_without_click_the_extra_is_named(monkeypatch):
+def test_without_click_the_extra_is_named(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "click", None)
-    with pytest.raises(SystemExit, match=r'pip install "sklearn-ncae\[cli\]"'):
+    with pytest.raises(SystemExit) as stopped:
         __main__.main()
+    assert stopped.value.code == 2  # 1 would be a defect
+    assert 'pip install "sklearn-ncae[cli]"' in capsys.readouterr().err
 
 
 def test_the_module_is_the_command():
@@ -112,6 +114,10 @@ def test_the_module_is_the_command():
         (["fit", ".", "-o", "x.ncae", "--size", "big"], "'big' is no size"),
         (["fit", ".", "-o", "x.ncae", "--size", "4x9"], "'4x9' is no size"),
         (["fit", ".", "-o", "x.ncae", "--false-alarm-rate", "2"], "is not in the range 0<x<1"),
+        (["fit", ".", "-o", "x.onnx"], "'x.onnx' must end in .ncae"),
+        (["report", __file__, ".", "-o", "x.ncae"], "'x.ncae' must end in .html or .htm"),
+        (["export", __file__, "-o", "x.ncae"], "'x.ncae' must end in .onnx"),
+        (["score", __file__, ".", "-o", "x.ncae"], "let it end in .csv or .jsonl"),
     ],
 )
 def test_usage_errors_are_one_line(tmp_path, monkeypatch, arguments, message):
@@ -170,6 +176,15 @@ def test_score_to_files(model, parts, tmp_path):
     table = tmp_path / "scores.csv"
     ncae("score", model, parts, "-o", table, "--format", "jsonl", code=1)
     assert table.read_text() == output.read_text()
+
+
+def test_score_does_not_write_over_what_it_reads(model, parts):
+    image = parts / "good" / "00.png"
+    before = model.read_bytes(), image.read_bytes()
+    for output, where in ((model, parts), (image, image), (image, parts)):
+        result = ncae("score", model, where, "-o", output, "--format", "csv", code=2)
+        assert "is what is to be read" in result.stderr
+    assert (model.read_bytes(), image.read_bytes()) == before
 
 
 def test_maps_among_the_images_would_be_scored(model, parts):
@@ -270,6 +285,8 @@ def test_tune_for_a_rate(model, parts, detector):
     (parts / "good" / "99.png").write_text("no image")
     result = ncae("tune", model, parts / "good", "--false-alarm-rate", "0.1")
     assert "judged by 40 good images" in result.stdout and "99.png" in result.stderr
+    result = ncae("tune", model, parts, "--false-alarm-rate", "0.1", code=2)
+    assert "in the folders defect" in result.stderr
 
 
 def test_tune_for_costs(model, parts):
@@ -308,6 +325,10 @@ def test_report_with_and_without_labels(model, parts, tmp_path):
     assert '"labels":[-1,' in page and '["trained_on","none"]' in page
     found = leakage_report([str(train / "a.png")], [str(parts / "good" / "00.png")])
     assert f"{found.leaked.sum()} image" in result.stderr
+    (parts / "good" / "99.png").write_text("no image")
+    result = ncae("report", model, parts, "-o", output)
+    assert "left out: Cannot read" in result.stderr and "99.png" in result.stderr
+    (parts / "good" / "99.png").unlink()
     result = ncae("report", model, parts, "-o", output, "--no-labels")
     assert "48 images without labels" in result.stderr
     assert '"labels":null' in output.read_text(encoding="utf-8")
@@ -337,7 +358,9 @@ def test_report_leaves_out_what_was_for_training(model, parts, tmp_path):
 
 def test_compare(parts, tmp_path):
     options = ("--size", "native", "--splits", "2", "--without-ncae")
+    (parts / "good" / "99.png").write_text("no image")
     result = ncae("compare", parts, *options, "-o", tmp_path / "table.csv")
+    assert "99.png" in result.stderr and "Fitting 5 detectors on 2 splits" in result.stderr
     assert "mean brightness" in result.stdout and "IsolationForest" in result.stdout
     assert "40 good images, 8 defects" in result.stderr
     rows = rows_of((tmp_path / "table.csv").read_text())
@@ -391,10 +414,10 @@ def test_fit_leaves_out_what_cannot_be_read(trained, tmp_path):
     folder, _ = trained
     (tmp_path / "bad.png").write_text("no image")
     options = ("-o", tmp_path / "part.ncae", "--size", "16x24", "--color", "--epochs", "1")
-    options += ("--checkpoint", tmp_path / "part.state")
+    options += ("--checkpoint", tmp_path / "part.state", "--held-out", "0.25")
     good = folder / "train" / "good"
     result = ncae("fit", good, tmp_path / "bad.png", *options, "--training", "reconstruct")
-    assert "bad.png" in result.stderr and "warning: 8 held-out" in result.stderr
+    assert "bad.png" in result.stderr and "warning: 10 held-out" in result.stderr
     assert "40 images of 16 x 24 pixels" in result.stderr
     summary = json.loads(ncae("info", tmp_path / "part.ncae", "--json").stdout)
     assert summary["image_shape"] == [16, 24, 3] and summary["left_out"] == []

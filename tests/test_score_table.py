@@ -26,7 +26,8 @@ def rows_of(path):
 @pytest.mark.parametrize("kind", ["csv", "jsonl"])
 def test_what_is_written_is_read_back(tmp_path, kind):
     path = tmp_path / f"scores.{kind}"
-    assert format_of(str(path)) == kind
+    assert format_of(str(path)) == format_of(str(path).upper()) == kind
+    assert format_of(str(path) + ".part.ncae") is None
     table, done = ScoreTable.append_to(str(path), kind)
     assert done == set()
     for one in (GOOD, DEFECT, ERROR):

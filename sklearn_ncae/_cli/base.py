@@ -17,7 +17,20 @@ INTERRUPTED = 130
 
 MODEL = click.Path(exists=True, dir_okay=False)
 FOLDER = click.Path(exists=True, file_okay=False)
-OUTPUT = click.Path(dir_okay=False)
+
+
+class Output(click.Path):
+    """A file to write, whose name says what it will hold: it must end in one of some suffixes."""
+
+    def __init__(self, *suffixes: str) -> None:
+        super().__init__(dir_okay=False)
+        self.suffixes = suffixes
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        """Refuse other names, such as that of a model for a report."""
+        if not os.fspath(value).lower().endswith(self.suffixes):
+            self.fail(f"{value!r} must end in {' or '.join(self.suffixes)}.", param, ctx)
+        return super().convert(value, param, ctx)
 
 
 class NcaeCommand(click.Command):
@@ -151,6 +164,23 @@ def image_files(paths: Iterable[str]) -> list[str]:
     if not found:
         raise ValueError(f"There are no image files in {', '.join(map(repr, paths))}.")
     return found
+
+
+def refuse_defects(paths: Iterable[str]) -> None:
+    """Raise if a folder has subfolders of good images and of others, where good ones are wanted."""
+    from sklearn_ncae.datasets import load_image_folder
+
+    for path in filter(os.path.isdir, paths):
+        try:
+            parts = load_image_folder(path, load=False)
+        except ValueError:  # not sorted into good and others
+            continue
+        others = sorted(set(parts.kind[parts.target == -1]))
+        if others:
+            raise ValueError(
+                f"{path!r} holds good images and others, in the folders {', '.join(others)}, and "
+                "all would be taken for good ones. Name the folder of the good images."
+            )
 
 
 def progress_bar(length: int, label: str) -> AbstractContextManager[Any]:

@@ -6,11 +6,12 @@ import click
 
 from sklearn_ncae._cli.base import (
     FOLDER,
-    OUTPUT,
     ImageSize,
     NcaeCommand,
+    Output,
     jobs_option,
     n_of,
+    progress_bar,
     say,
     start_tensorflow,
 )
@@ -37,7 +38,7 @@ from sklearn_ncae._cli.base import (
     help="Keep near duplicates on one side of each split.",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="For the same splits again.")
-@click.option("-o", "--output", type=OUTPUT, help="CSV file for the whole table.")
+@click.option("-o", "--output", type=Output(".csv"), help="CSV file for the whole table.")
 @jobs_option
 def compare(
     folder: str,
@@ -70,7 +71,7 @@ def compare(
     from sklearn_ncae.metrics import compare_detectors
     from sklearn_ncae.near_duplicates import near_duplicate_groups
 
-    parts = load_image_folder(folder, size=size, n_jobs=jobs)
+    parts = load_image_folder(folder, size=size, n_jobs=jobs, on_error="skip")
     n_good = int(np.count_nonzero(parts.target == 1))
     say(f"{n_of(n_good, 'good image')}, {n_of(len(parts.target) - n_good, 'defect')}")
     group_of = None
@@ -85,10 +86,17 @@ def compare(
         detectors["NCAE"] = ncae
         start_tensorflow()
     detectors |= usual_detectors(n_components=n_components, random_state=seed)
-    say(f"Fitting {len(detectors) + 1} detectors on {splits} splits ...")
-    table = compare_detectors(
-        detectors, parts.images, parts.target, groups=group_of, cv=splits, random_state=seed
-    )
+    n_fits = (len(detectors) + 1) * splits  # and mean brightness
+    with progress_bar(n_fits, f"Fitting {len(detectors) + 1} detectors on {splits} splits") as bar:
+        table = compare_detectors(
+            detectors,
+            parts.images,
+            parts.target,
+            groups=group_of,
+            cv=splits,
+            random_state=seed,
+            progress=lambda record: bar.update(1),
+        )
     if output is not None:
         with replacing(output) as written:
             table.to_csv(written)

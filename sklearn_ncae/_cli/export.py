@@ -4,12 +4,12 @@ from pathlib import Path
 
 import click
 
-from sklearn_ncae._cli.base import MODEL, OUTPUT, NcaeCommand, load_detector
+from sklearn_ncae._cli.base import MODEL, NcaeCommand, Output, load_detector
 
 
 @click.command(cls=NcaeCommand)
 @click.argument("model", type=MODEL)
-@click.option("-o", "--output", type=OUTPUT, help="[default: MODEL with the suffix .onnx]")
+@click.option("-o", "--output", type=Output(".onnx"), help="[default: MODEL with the suffix .onnx]")
 @click.option(
     "--dtype",
     type=click.Choice(["auto", "uint8", "uint16", "float32", "float64"]),

@@ -1,19 +1,19 @@
 """``ncae fit``."""
 
-import os
 import time
 from typing import Any
 
 import click
 
 from sklearn_ncae._cli.base import (
-    OUTPUT,
     ImageSize,
     NcaeCommand,
+    Output,
     image_files,
     jobs_option,
     n_of,
     progress_bar,
+    refuse_defects,
     report_unreadable,
     say,
     start_tensorflow,
@@ -22,7 +22,9 @@ from sklearn_ncae._cli.base import (
 
 @click.command(cls=NcaeCommand)
 @click.argument("good", nargs=-1, required=True, type=click.Path(exists=True))
-@click.option("-o", "--output", required=True, type=OUTPUT, help="Model file, such as part.ncae.")
+@click.option(
+    "-o", "--output", required=True, type=Output(".ncae"), help="Model file, such as part.ncae."
+)
 @click.option(
     "--size",
     type=ImageSize(),
@@ -51,8 +53,15 @@ from sklearn_ncae._cli.base import (
     help="Share of new good parts that may be called defective.",
 )
 @click.option(
+    "--held-out",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=0.2,
+    show_default=True,
+    help="Share of the images that sets the threshold and is not trained on.",
+)
+@click.option(
     "--checkpoint",
-    type=OUTPUT,
+    type=click.Path(dir_okay=False),
     help="Keeps the state of the training in this file: after a stop the same command goes on.",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="For the same model again.")
@@ -66,6 +75,7 @@ def fit(
     epochs: int | None,
     early_stopping: bool,
     false_alarm_rate: float,
+    held_out: float,
     checkpoint: str | None,
     seed: int,
     jobs: int,
@@ -74,8 +84,8 @@ def fit(
 
     GOOD are image files, or folders, which are searched with their subfolders. A fifth of the
     images is held out to set the threshold: a new good part is called defective with at most the
-    given --false-alarm-rate, which takes at least 1 / rate - 1 held-out images (19 for 0.05, so 95
-    images).
+    given --false-alarm-rate, which takes at least 1 / rate - 1 held-out images: 19 for 0.05, so 95
+    images, or fewer with a larger share --held-out.
 
     \b
     Example:
@@ -84,7 +94,7 @@ def fit(
     from sklearn_ncae import ImageLoader, NCAEDetector, persistence
     from sklearn_ncae.file_scoring import read_image_files
 
-    _refuse_defects(good)
+    refuse_defects(good)
     loader = ImageLoader(size=size, mode="color" if color else "gray", n_jobs=jobs)
     files, images, errors = read_image_files(loader, image_files(good))
     report_unreadable(errors.values())
@@ -97,6 +107,7 @@ def fit(
         epochs="auto" if epochs is None else epochs,
         early_stopping=early_stopping,
         false_alarm_rate=false_alarm_rate,
+        calibration=held_out,
         checkpoint_path=checkpoint,
         random_state=seed,
         callbacks=[training_progress()],
@@ -116,23 +127,6 @@ def fit(
         "defective, if they are like these.\n"
         f"Next: ncae score {output} NEW_IMAGES, or ncae report {output} NEW_IMAGES -o report.html"
     )
-
-
-def _refuse_defects(paths: tuple[str, ...]) -> None:
-    """Raise if a folder has subfolders of good images and others: defects would be learned."""
-    from sklearn_ncae.datasets import load_image_folder
-
-    for path in filter(os.path.isdir, paths):
-        try:
-            parts = load_image_folder(path, load=False)
-        except ValueError:  # not sorted into good and others
-            continue
-        others = sorted(set(parts.kind[parts.target == -1]))
-        if others:
-            raise ValueError(
-                f"{path!r} holds good images and others, in the folders {', '.join(others)}: "
-                "training takes good ones only. Name the folder of the good images."
-            )
 
 
 def training_progress() -> Any:

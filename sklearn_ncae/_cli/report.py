@@ -8,13 +8,14 @@ import click
 from sklearn_ncae._cli.base import (
     FOLDER,
     MODEL,
-    OUTPUT,
     NcaeCommand,
+    Output,
     image_files,
     jobs_option,
     load_detector,
     n_of,
     progress_bar,
+    report_unreadable,
     say,
 )
 from sklearn_ncae._cli.info import as_text, model_summary
@@ -23,7 +24,9 @@ from sklearn_ncae._cli.info import as_text, model_summary
 @click.command(cls=NcaeCommand)
 @click.argument("model", type=MODEL)
 @click.argument("folder", type=FOLDER)
-@click.option("-o", "--output", type=OUTPUT, default="report.html", show_default=True)
+@click.option(
+    "-o", "--output", type=Output(".html", ".htm"), default="report.html", show_default=True
+)
 @click.option(
     "--good",
     multiple=True,
@@ -94,7 +97,14 @@ def report(
     leakage = None
     if train is not None:
         leakage = _leakage(train, files, jobs)
+    errors = []
     with progress_bar(len(files), "Scoring") as bar:
+
+        def scored(one: Any) -> None:
+            if one.error:
+                errors.append(one.error)
+            bar.update(1)
+
         write_report(
             output,
             detector,
@@ -107,8 +117,9 @@ def report(
             title=title or f"{model} on {folder}",
             thumbnail_size=thumbnails,
             n_jobs=jobs,
-            progress=lambda one: bar.update(1),
+            progress=scored,
         )
+    report_unreadable(errors)
     click.echo(f"{output}: open it in a browser.")
 
 

@@ -98,13 +98,20 @@ def score(
     """
     if watch and output == "-":
         raise click.UsageError("--watch needs a file to record what is done: give -o FILE.")
-    kind = kind or format_of(output)
+    kind = kind or ("csv" if output == "-" else format_of(output))
+    if kind is None:
+        raise click.UsageError(
+            f"The name {output!r} does not say what to write: let it end in .csv or .jsonl, or "
+            "give --format."
+        )
+    _refuse_overwriting(output, [model, *paths])
     layout = None if maps is None else _MapLayout(maps, paths)
     scoring = _Scoring(load_detector(model), threshold, jobs, layout)
     if watch:
         table = _watch(scoring, paths, output, kind, settle)
     else:
         files = image_files(paths)
+        _refuse_overwriting(output, files)
         bar: AbstractContextManager[Any] = progress_bar(len(files), "Scoring")
         if output == "-" and sys.stdout.isatty():
             bar = nullcontext()  # the lines themselves show the progress
@@ -128,6 +135,12 @@ def score(
         f"{n_of(counts['defect'], 'defect')}; {n_of(counts['error'], 'file')} could not be read."
     )
     ctx.exit(FAILED if counts["error"] else int(counts["defect"] > 0))
+
+
+def _refuse_overwriting(output: str, inputs: Iterable[str]) -> None:
+    for path in filter(os.path.exists, inputs if os.path.exists(output) else ()):
+        if os.path.samefile(output, path):
+            raise click.UsageError(f"The output {output!r} is what is to be read. Name another.")
 
 
 class _MapLayout:

@@ -6,13 +6,14 @@ import click
 
 from sklearn_ncae._cli.base import (
     MODEL,
-    OUTPUT,
     NcaeCommand,
+    Output,
     image_files,
     jobs_option,
     load_detector,
     n_of,
     progress_bar,
+    refuse_defects,
     report_unreadable,
 )
 
@@ -33,7 +34,9 @@ from sklearn_ncae._cli.base import (
     help="Share of defects in production, for the costs. [default: that of the images]",
 )
 @click.option("--threshold", type=float, help="The threshold itself, such as one from a report.")
-@click.option("-o", "--output", type=OUTPUT, help="Model file to write with the new threshold.")
+@click.option(
+    "-o", "--output", type=Output(".ncae"), help="Model file to write with the new threshold."
+)
 @jobs_option
 def tune(
     model: str,
@@ -83,12 +86,13 @@ def tune(
         if defect_rate is not None:
             costs["defect_rate"] = defect_rate
         _for_costs(detector, costs, paths[0], jobs)
-    click.echo(f"threshold {detector.offset_!r} (was {before!r})")
+    click.echo(f"threshold {detector.offset_:.6g} (was {before:.6g})")
     if hasattr(detector, "calibration_scores_"):
         detector.false_alarm_rate_ = promised_rate(detector.calibration_scores_, detector.offset_)
         click.echo(
             f"At most {100 * detector.false_alarm_rate_:.3g} % of new good parts will be called "
-            f"defective, judged by {n_of(len(detector.calibration_scores_), 'good image')}."
+            f"defective, judged by {n_of(len(detector.calibration_scores_), 'good image')} that "
+            "the model was not trained on."
         )
     if output is not None:
         from sklearn_ncae import persistence
@@ -101,6 +105,7 @@ def _for_rate(detector: Any, rate: float, paths: tuple[str, ...], jobs: int) -> 
     from sklearn_ncae.calibration import conformal_offset
 
     if paths:
+        refuse_defects(paths)
         scores, _ = _scores(detector, image_files(paths), jobs)
         detector.calibration_scores_ = scores
     elif not hasattr(detector, "calibration_scores_"):
