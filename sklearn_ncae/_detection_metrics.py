@@ -73,8 +73,8 @@ def decision_of(detector: Any, X: Any) -> NDArray[np.float64]:
     try:
         kind = get_tags(detector).estimator_type
     except Exception:  # scikit-learn has raised different errors for objects without tags
-        kind = "no scikit-learn estimator"
-    # A plain BaseEstimator has no type: it may still have the methods.
+        kind = None
+    # A plain BaseEstimator, or no estimator at all, has no type: it may still have the methods.
     if kind not in ("outlier_detector", None) or not hasattr(detector, "decision_function"):
         raise TypeError(
             f"{type(detector).__name__} is not an outlier detector (estimator type: {kind}; "

@@ -1,15 +1,47 @@
 """What the outlier detectors of image stacks share, whatever they score by."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.utils import Tags
+from sklearn.utils.metaestimators import available_if
+
+from sklearn_ncae.calibration import conformal_offset, conformal_p_values
+
+
+def _is_calibrated(detector: Any) -> bool:
+    """Tell by the fit, or before it by the parameter, whether there are scores to compare with."""
+    fitted = hasattr(detector, "offset_")
+    if hasattr(detector, "calibration_scores_") if fitted else detector.contamination == "auto":
+        return True
+    raise AttributeError(
+        "p_values needs scores of good images that were not trained on, and "
+        f"contamination={detector.contamination!r} keeps none. Fit with contamination='auto'."
+    )
 
 
 class ImageOutlierMixin(OutlierMixin, BaseEstimator):
-    """Decisions by `offset_`; a subclass has `fit` and `score_samples`."""
+    """Decisions by `offset_`; a subclass has `fit`, `score_samples` and the parameters named here.
 
+    In `fit` it sets the threshold by one of `_set_false_alarm_rate` and `_set_contamination`.
+    """
+
+    contamination: Any  # "auto" or a float
+    false_alarm_rate: float
     offset_: float
+
+    def _set_false_alarm_rate(self, scores: NDArray[np.float64]) -> None:
+        """Set the threshold by the scores of good images that were not trained on."""
+        self.calibration_scores_ = scores
+        self.offset_, self.false_alarm_rate_ = conformal_offset(scores, self.false_alarm_rate)
+
+    def _set_contamination(self, scores: NDArray[np.float64]) -> None:
+        """Set the threshold by the scores of the training images."""
+        for of_another_fit in ("calibration_scores_", "false_alarm_rate_"):
+            self.__dict__.pop(of_another_fit, None)
+        self.offset_ = float(np.percentile(scores, 100.0 * self.contamination))
 
     def score_samples(self, X: ArrayLike) -> NDArray[np.float64]:
         """Score images, the lower the more abnormal."""
@@ -29,6 +61,31 @@ class ImageOutlierMixin(OutlierMixin, BaseEstimator):
             ``score_samples(X) - offset_``; negative for defects.
         """
         return self.score_samples(X) - self.offset_
+
+    @available_if(_is_calibrated)
+    def p_values(self, X: ArrayLike) -> NDArray[np.float64]:
+        """Conformal p-value of each image: how rarely a good image looks as abnormal.
+
+        Available with ``contamination="auto"``.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, h, w), (n, h, w, c) or (n, n_features)
+            Images of the size of the training images.
+
+        Returns
+        -------
+        p_values : ndarray of shape (n,), float64
+            In (0, 1]; at most ``a`` with probability at most ``a`` for a new good image, where
+            the threshold comes from images held out of training. Where it comes from
+            cross-validation, that holds approximately.
+
+        See Also
+        --------
+        sklearn_ncae.calibration.conformal_p_values
+        """
+        scores = self.score_samples(X)
+        return conformal_p_values(self.calibration_scores_, scores)
 
     def predict(self, X: ArrayLike) -> NDArray[np.int64]:
         """Decide which images are good.

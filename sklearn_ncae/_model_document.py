@@ -23,6 +23,7 @@ from sklearn_ncae.texture import description_shape
 _MODULES = {
     "NCAEDetector": "sklearn_ncae.detector",
     "ResidualDetector": "sklearn_ncae.detector",
+    "TextureDetector": "sklearn_ncae.texture",
     "NCAEReconstructor": "sklearn_ncae.reconstructor",
     "PixelScale": "sklearn_ncae._pixel_scale",
     "TextureModel": "sklearn_ncae.texture",
@@ -36,6 +37,16 @@ _FOR_TRAINING = {
     "loss",
     "optimizer",
     "random_state",
+}
+
+_NETWORK = {
+    "image_shape",
+    "training",
+    "filters",
+    "bottleneck",
+    "bottleneck_size",
+    "convolution",
+    "block_size",
 }
 
 # More levels would halve an image of any size to nothing.
@@ -108,7 +119,7 @@ def _is_network(value: Any) -> bool:
         and 0 < len(value["filters"]) <= _MAX_LEVELS
         and all(map(_is_count, value["filters"]))
         and _is_count(value.get("bottleneck_size"))
-        and {"bottleneck", "training"} <= value.keys()
+        and {"bottleneck", "training"} <= value.keys() <= _NETWORK
         and value.get("block_size", 1) in (1, 2)
     )
 
@@ -128,12 +139,16 @@ _IMAGES_SEEN: dict[str, Callable[[Any], bool]] = {
     "n_samples_fit_": _is_count,
 }
 
-_DETECTOR = {
-    **_IMAGES_SEEN,
-    "reconstructor_": _is_a("NCAEReconstructor"),
+_THRESHOLD: dict[str, Callable[[Any], bool]] = {
     "offset_": _is_number,
     "calibration_scores_": _is_vector,
     "false_alarm_rate_": _is_rate,
+}
+
+_DETECTOR = {
+    **_IMAGES_SEEN,
+    "reconstructor_": _is_a("NCAEReconstructor"),
+    **_THRESHOLD,
     "_layout": _is_shape,
     "_names": _is_statistics,
     "_center": _is_vector,
@@ -148,6 +163,13 @@ _ATTRIBUTES: dict[str, dict[str, Callable[[Any], bool]]] = {
         "_texture": lambda value: value is None or _is_a("TextureModel")(value),
     },
     "ResidualDetector": _DETECTOR,
+    "TextureDetector": {
+        **_IMAGES_SEEN,
+        "texture_": _is_a("TextureModel"),
+        **_THRESHOLD,
+        "_layout": _is_shape,
+        "_scale": _is_a("PixelScale"),
+    },
     "NCAEReconstructor": {
         **_IMAGES_SEEN,
         "weights_": _is_weights,
@@ -237,6 +259,16 @@ def _reconstructor_agrees(reconstructor: Any) -> dict[str, bool]:
     }
 
 
+def _texture_detector_agrees(detector: Any) -> dict[str, bool]:
+    return {
+        **_images_agree(detector),
+        "_layout": math.prod(detector._layout) == math.prod(detector.image_shape_),
+        "texture_ and image_shape_": detector.texture_.mean.shape
+        == description_shape(detector.image_shape_),
+        "_scale": detector._scale.per_image,
+    }
+
+
 def _texture_agrees(texture: Any) -> dict[str, bool]:
     return {
         "mean and deviation": texture.deviation.shape == texture.mean.shape,
@@ -272,6 +304,7 @@ def _fewest_weights(
 _AGREEMENTS: dict[str, Callable[[Any], dict[str, bool]]] = {
     "NCAEDetector": _detector_agrees,
     "ResidualDetector": _detector_agrees,
+    "TextureDetector": _texture_detector_agrees,
     "NCAEReconstructor": _reconstructor_agrees,
     "TextureModel": _texture_agrees,
 }

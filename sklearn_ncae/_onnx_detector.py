@@ -1,7 +1,7 @@
 """A fitted detector as one ONNX graph, from the pixels to the decision."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from os import PathLike
 from typing import Any, NamedTuple
 
@@ -20,10 +20,12 @@ from sklearn_ncae._onnx_statistics import (
     add_texture_map,
 )
 from sklearn_ncae._out_of_fold import response_names
+from sklearn_ncae._pixel_scale import PixelScale
 from sklearn_ncae.detector import _is_two_sided, _ResidualDetectorBase, needs_detail
 from sklearn_ncae.model_selection import TunedThresholdDetector
 from sklearn_ncae.network import without_detail
 from sklearn_ncae.reconstructor import NCAEReconstructor
+from sklearn_ncae.texture import TextureDetector
 
 
 class Outputs(NamedTuple):
@@ -45,16 +47,22 @@ AddReconstructor = Callable[[Graph, Any, str, DTypeLike, bool], Outputs]
 # as close to a calibration score or the threshold is equal to it, as is the image it is taken from.
 _ROUNDING = 1e-6
 
+# These may be close to 0 whatever the residuals are: rounding, in their powers, is a share of this.
+_MAGNITUDES = {"skewness": 10.0, "kurtosis": 10.0}
+
 # Pixels are float32 unless it resolves the range of the training images no finer than this.
 _RESOLUTION = 1e-6
 
 
 def export_detector(detector: Any, path: str | PathLike[str], dtype: str, maps: bool) -> None:
     """Write a detector to an ONNX file; see `sklearn_ncae.onnx.export`."""
-    detector, offset = _detector_and_offset(detector)
-    reconstructor = detector.reconstructor_
-    add_reconstructor = _find_converter(reconstructor)
-    input_dtype = _sufficient_dtype(reconstructor) if dtype == "auto" else dtype
+    detector, offset, shift = _detector_and_offset(detector)
+    reconstructor = getattr(detector, "reconstructor_", None)  # of texture alone there is none
+    add_reconstructor = None if reconstructor is None else _find_converter(reconstructor)
+    scale: Any = getattr(detector if reconstructor is None else reconstructor, "_scale", None)
+    statistics = _joined_statistics(detector)
+    names = [name for name, *_ in statistics]
+    input_dtype = _sufficient_dtype(scale) if dtype == "auto" else dtype
     height, width, _ = detector.image_shape_
     layout = tuple(detector._layout)
 
@@ -62,13 +70,15 @@ def export_detector(detector: Any, path: str | PathLike[str], dtype: str, maps: 
     image = graph.input("image", input_dtype, layout)
     unit = np.result_type(input_dtype, np.float32)
     pixels = graph.cast(graph.add("Reshape", image, integers(-1, *detector.image_shape_)), unit)
-    detail = maps or needs_detail(detector._names)
-    outputs = add_reconstructor(graph, reconstructor, pixels, unit, detail)
+    outputs = Outputs(None)
+    if add_reconstructor is not None:
+        detail = maps or needs_detail(names)
+        outputs = add_reconstructor(graph, reconstructor, pixels, unit, detail)
     values: dict[str, str] = {}
     if outputs.reconstruction is not None:
         residual = graph.add("Sub", pixels, outputs.reconstruction)
-        residuals = Residuals(graph, residual, detector.image_shape_)
-        values |= {n: STATISTICS[n](residuals) for n in detector._names if n in STATISTICS}
+        residuals = Residuals(graph, residual, detector.image_shape_, unit)
+        values |= {n: STATISTICS[n](residuals) for n in names if n in STATISTICS}
         if maps:
             residual = graph.add("Reshape", residual, integers(-1, *layout))
             graph.output("residual", residual, unit, layout)
@@ -82,48 +92,49 @@ def export_detector(detector: Any, path: str | PathLike[str], dtype: str, maps: 
         shape = (-(-height // size), -(-width // size))
         values |= {
             name: DEFECT_MAP_STATISTICS[name](graph, marked, shape, size)
-            for name in detector._names
+            for name in names
             if name in DEFECT_MAP_STATISTICS
         }
-    if "texture" in detector._names:
-        scale = reconstructor._scale
+    if "texture" in names:
+        texture = detector.texture_ if reconstructor is None else detector._texture
         values["texture"], cells = add_texture(
-            graph, detector._texture, scale, pixels, detector.image_shape_, unit
+            graph, texture, scale, pixels, detector.image_shape_, unit
         )
         if maps:
             maps_of["texture"] = add_texture_map(graph, cells, detector.image_shape_)
-    if maps and any(name in maps_of for name in detector._names):
+    if maps and any(name in maps_of for name in names):
         joined = [
-            _quotient(graph, maps_of[name], np.float32(center), np.float32(scale))
-            for name, center, scale in _joined_statistics(detector)
+            _quotient(graph, maps_of[name], np.float32(center), np.float32(reach))
+            for name, center, reach in statistics
             if name in maps_of
         ]
         graph.output("anomaly_map", _smooth_maximum(graph, joined), np.float32, (height, width))
-    _add_decision(graph, detector, [values[name] for name in detector._names], offset)
+    _add_decision(graph, detector, values, offset, shift)
     graph.save(
         path,
         name=type(detector).__name__,
         version=sklearn_ncae.__version__,
-        metadata=_metadata(detector, offset),
+        metadata=_metadata(detector, scale, offset),
     )
 
 
-def _detector_and_offset(detector: Any) -> tuple[Any, float]:
-    """Look up the detector behind a tuned threshold, and the threshold of its scores."""
+def _detector_and_offset(detector: Any) -> tuple[Any, float, float]:
+    """Look up the detector behind a tuned threshold, the threshold, and what scores are less."""
     base, tuned = detector, isinstance(detector, TunedThresholdDetector)
     if tuned:
         check_is_fitted(detector)
         base = detector.detector_
-    if not isinstance(base, _ResidualDetectorBase):
+    if not isinstance(base, _ResidualDetectorBase | TextureDetector):
         raise TypeError(
-            "export takes a fitted NCAEDetector or ResidualDetector, or a TunedThresholdDetector "
-            f"around one; got {detector!r}. Of a pipeline, export the last step."
+            "export takes a fitted NCAEDetector, TextureDetector or ResidualDetector, or a "
+            f"TunedThresholdDetector around one; got {detector!r}. Of a pipeline, export the last "
+            "step."
         )
     check_is_fitted(base)
     if not tuned:
-        return base, base.offset_
+        return base, base.offset_, 0.0
     of_decision = response_names(detector.response_method)[0] == "decision_function"
-    return base, detector.offset_ + (base.offset_ if of_decision else 0.0)
+    return base, detector.offset_, base.offset_ if of_decision else 0.0
 
 
 def _find_converter(reconstructor: Any) -> AddReconstructor:
@@ -140,8 +151,7 @@ def _find_converter(reconstructor: Any) -> AddReconstructor:
     )
 
 
-def _sufficient_dtype(reconstructor: Any) -> str:
-    scale = getattr(reconstructor, "_scale", None)
+def _sufficient_dtype(scale: PixelScale | None) -> str:
     if scale is None:
         return "float32"
     largest = max(abs(scale.low), abs(scale.low + scale.span))
@@ -197,20 +207,25 @@ def _add_keras(
     return Outputs(graph.cast(reconstruction, unit))
 
 
-def _add_decision(graph: Graph, detector: Any, values: list[str], offset: float) -> None:
+def _add_decision(
+    graph: Graph, detector: Any, values: dict[str, str], offset: float, shift: float
+) -> None:
     """Join the statistics as the detector does, and judge the score."""
     add = graph.add
+    statistics = _joined_statistics(detector)
     quotients = [
-        _quotient(graph, value, np.float64(center), np.float64(scale), _is_two_sided(name))
-        for value, (name, center, scale) in zip(values, _joined_statistics(detector), strict=True)
+        _quotient(graph, values[name], np.float64(center), np.float64(reach), _is_two_sided(name))
+        for name, center, reach in statistics
     ]
     score = add("Neg", _smooth_maximum(graph, quotients))
-    graph.output("score", score, np.float64)
+    graph.output("score", add("Sub", score, np.float64(shift)) if shift else score, np.float64)
 
-    decision = add("Sub", score, np.float64(offset))
+    decision = add("Sub", score, np.float64(offset + shift))
     # Of several statistics, the score is a difference of larger numbers.
-    least = _ROUNDING * np.max(np.abs(detector._center) / detector._scale)
-    reach = max(_ROUNDING * abs(offset), least)
+    least = _ROUNDING * max(
+        max(abs(center), _MAGNITUDES.get(name, 0.0)) / reach for name, center, reach in statistics
+    )
+    reach = max(_ROUNDING * abs(offset + shift), least)
     near = add("LessOrEqual", add("Abs", decision), np.float64(reach))
     decision = add("Where", near, np.float64(0), decision)
     graph.output("decision", decision, np.float64)
@@ -226,8 +241,11 @@ def _add_decision(graph: Graph, detector: Any, values: list[str], offset: float)
         graph.output("p_value", add("Div", rank, np.float64(len(calibration) + 1)), np.float64)
 
 
-def _joined_statistics(detector: Any) -> Iterator[tuple[str, float, float]]:
-    return zip(detector._names, detector._center, detector._scale, strict=True)
+def _joined_statistics(detector: Any) -> list[tuple[str, float, float]]:
+    """List the statistics of the score, with what is subtracted and what they are divided by."""
+    if isinstance(detector, TextureDetector):
+        return [("texture", 0.0, 1.0)]
+    return [*zip(detector._names, detector._center, detector._scale, strict=True)]
 
 
 def _quotient(graph: Graph, value: str, center: Any, scale: Any, is_two_sided: bool = False) -> str:
@@ -246,16 +264,15 @@ def _smooth_maximum(graph: Graph, quotients: list[str]) -> str:
     return graph.add("Add", largest, graph.add("Log", graph.add("Sum", *shares)))
 
 
-def _metadata(detector: Any, offset: float) -> dict[str, str]:
+def _metadata(detector: Any, scale: PixelScale | None, offset: float) -> dict[str, str]:
     properties: dict[str, Any] = {
         "sklearn_ncae_version": sklearn_ncae.__version__,
         "detector": type(detector).__name__,
-        "statistic": list(detector._names),
+        "statistic": [name for name, *_ in _joined_statistics(detector)],
         "offset": float(offset),
         "labels": {"1": "good", "-1": "defective"},
         "image_shape": [int(side) for side in detector.image_shape_],
     }
-    scale = getattr(detector.reconstructor_, "_scale", None)
     if scale is not None:
         properties["pixel_range"] = scale.pixel_range
     if hasattr(detector, "false_alarm_rate_") and offset == detector.offset_:

@@ -25,16 +25,21 @@ class Residuals:
     ----------
     graph : Graph
     residual : str
-        (n, height, width, channels), of any float dtype.
+        (n, height, width, channels).
     shape : tuple of (int, int, int)
         Height, width and channels.
+    dtype : dtype
+        Of the residual: float32 or float64.
     """
 
-    def __init__(self, graph: Graph, residual: str, shape: tuple[int, ...]) -> None:
+    def __init__(
+        self, graph: Graph, residual: str, shape: tuple[int, ...], dtype: DTypeLike
+    ) -> None:
         self.graph = graph
         self.residual = residual
         self.shape = shape
         self.n_values = prod(shape)
+        self.rounding = 4 * np.finfo(np.dtype(dtype)).eps
 
     def reduce(self, operator: str, rows: str, *, keepdims: bool = False) -> str:
         return self.graph.reduce(operator, rows, (1,), keepdims)
@@ -71,7 +76,7 @@ class Residuals:
     def standardised(self) -> str:
         # As in residuals.py: where all values are one value but for rounding, 0.
         add = self.graph.add
-        rounding = add("Mul", add("Abs", self.mean), np.finfo(np.float64).eps)
+        rounding = add("Mul", add("Abs", self.mean), np.float64(self.rounding))
         constant = add("LessOrEqual", self.std, rounding)
         inverse = add("Where", constant, _ZERO, add("Div", _ONE, self.positive(self.std)))
         return add("Mul", self.centred, add("Unsqueeze", inverse, integers(1)))

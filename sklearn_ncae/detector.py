@@ -1,10 +1,11 @@
 """The outlier detectors: residual statistics of any reconstructor, and of the NCAE."""
 
 import os
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from copy import copy
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -18,7 +19,6 @@ from sklearn.utils.validation import check_is_fitted
 from sklearn_ncae._all_or_nothing import all_or_nothing
 from sklearn_ncae._image_arrays import chunks
 from sklearn_ncae._image_outliers import ImageOutlierMixin
-from sklearn_ncae.calibration import conformal_offset, conformal_p_values
 from sklearn_ncae.images import check_image_stack
 from sklearn_ncae.reconstructor import NCAEReconstructor
 from sklearn_ncae.residuals import (
@@ -55,17 +55,10 @@ _DETECTOR_CONSTRAINTS: dict[str, list[Any]] = {
 }
 
 
-def _holds_out_images(detector: Any) -> bool:
-    if detector.contamination != "auto":
-        raise AttributeError(
-            "p_values needs good images held out of training, and contamination="
-            f"{detector.contamination!r} holds out none. Set contamination='auto'."
-        )
-    return True
-
-
 def _marks_defects(detector: Any) -> bool:
-    if detector.training != "repair":
+    fitted = getattr(detector, "reconstructor_", None)
+    training = detector.training if fitted is None else fitted._network["training"]
+    if training != "repair":
         raise AttributeError("defect_map needs a network trained with training='repair'.")
     return True
 
@@ -111,9 +104,7 @@ class _ResidualDetectorBase(ImageOutlierMixin):
     """What the detectors share; a subclass says how its reconstructor is made and fitted."""
 
     statistic: str | Sequence[str]
-    contamination: Any  # "auto" or a float
     calibration: float
-    false_alarm_rate: float
     image_shape: Sequence[int] | None
     random_state: Any
 
@@ -177,13 +168,9 @@ class _ResidualDetectorBase(ImageOutlierMixin):
                 self._scale = np.where(reach > 0, reach, 1.0)
 
         if self.contamination == "auto":
-            self.calibration_scores_ = self._score(images, held_out)
-            self.offset_, self.false_alarm_rate_ = conformal_offset(
-                self.calibration_scores_, self.false_alarm_rate
-            )
+            self._set_false_alarm_rate(self._score(images, held_out))
         else:
-            scores = self._score(images, rows)
-            self.offset_ = float(np.percentile(scores, 100.0 * self.contamination))
+            self._set_contamination(self._score(images, rows))
         return self
 
     def score_samples(self, X: ArrayLike) -> NDArray[np.float64]:
@@ -207,29 +194,6 @@ class _ResidualDetectorBase(ImageOutlierMixin):
             If X is not a stack of finite images as in `fit`.
         """
         return self._score(self._check(X)[0])
-
-    @available_if(_holds_out_images)
-    def p_values(self, X: ArrayLike) -> NDArray[np.float64]:
-        """Conformal p-value of each image: how rarely a good image looks as abnormal.
-
-        Available with ``contamination="auto"``.
-
-        Parameters
-        ----------
-        X : array-like of shape (n, h, w), (n, h, w, c) or (n, n_features)
-            Images of the size of the training images.
-
-        Returns
-        -------
-        p_values : ndarray of shape (n,), float64
-            In (0, 1]; at most ``a`` with probability at most ``a`` for a new good image.
-
-        See Also
-        --------
-        sklearn_ncae.calibration.conformal_p_values
-        """
-        scores = self.score_samples(X)
-        return conformal_p_values(self.calibration_scores_, scores)
 
     def reconstruct(self, X: ArrayLike) -> NDArray[Any]:
         """Show the images as the detector expects them.
@@ -596,6 +560,8 @@ class NCAEDetector(_ResidualDetectorBase):
         parameters = {name: getattr(self, name) for name in names}
         parameters["random_state"] = random_state.randint(2**31 - 1)
         previous = getattr(self, "reconstructor_", None) if self.warm_start else None
+        if previous is not None and self.contamination == "auto":
+            self._warn_of_known_images(previous, len(images), len(images) - len(rows))
         # A copy goes on training: if that fails, this detector is as it was.
         reconstructor = copy(previous) if previous is not None else NCAEReconstructor()
         reconstructor.set_params(**parameters)
@@ -606,6 +572,23 @@ class NCAEDetector(_ResidualDetectorBase):
             descriptions = describe_textures(images, learned, reconstructor._scale)
             self._texture = TextureModel.of(descriptions)
         return reconstructor
+
+    def _warn_of_known_images(self, previous: Any, n_images: int, n_held_out: int) -> None:
+        """Warn if images that are held out now may have been trained on by the previous fit."""
+        if (
+            isinstance(self.random_state, Integral)
+            and not self.early_stopping
+            and previous.n_samples_fit_ + n_held_out == n_images
+        ):
+            return  # the same ones are held out again
+        warnings.warn(
+            "With warm_start=True, images held out to set the threshold may be among those that "
+            "the previous fit trained on: new good parts may be called defective more often than "
+            "false_alarm_rate_. Give an integer random_state and the same images again, or set "
+            "the threshold by other images.",
+            UserWarning,
+            stacklevel=4,
+        )
 
     def _statistics_in_training(
         self, images: NDArray[Any], names: list[str], rows: NDArray[np.intp]

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 
 from sklearn_ncae._pixel_scale import PixelScale
@@ -91,21 +92,23 @@ def find_image_files(paths: Iterable[str | os.PathLike[str]]) -> list[str]:
     ...     [Path(path).name for path in find_image_files([folder])]
     ['a.JPG', 'b.png']
     """
-    found: dict[str, None] = {}
+    found: dict[str, str] = {}  # by the absolute path, as folders may lie in one another
+
+    def add(path: str) -> None:
+        found.setdefault(os.path.abspath(path), path)
+
     for path in [os.fspath(path) for path in paths]:
         if os.path.isdir(path):
             for folder, subfolders, files in os.walk(path, onerror=_warn_unreadable):
                 subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-                found |= dict.fromkeys(
-                    os.path.join(folder, name)
-                    for name in sorted(files)
-                    if not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES
-                )
+                for name in sorted(files):
+                    if not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES:
+                        add(os.path.join(folder, name))
         elif os.path.lexists(path):  # a broken link is a file that cannot be read
-            found[path] = None
+            add(path)
         else:
             raise FileNotFoundError(f"There is no file or folder {path!r}.")
-    return list(found)
+    return list(found.values())
 
 
 def _warn_unreadable(error: OSError) -> None:
@@ -228,6 +231,8 @@ def score_images(
     """
     if len(X) == 0:
         return
+    if hasattr(X, "to_numpy"):  # a Series of paths, whose labels are no positions
+        X = X.to_numpy()
     of_paths = isinstance(X[0], str | os.PathLike)
     if names is None:
         names = [os.fspath(path) for path in X] if of_paths else [str(i) for i in range(len(X))]
@@ -369,7 +374,8 @@ def watch_folder(
     Raises
     ------
     FileNotFoundError
-        If one of the paths does not exist.
+        If one of the paths does not exist at the first look. Later it may be gone for a while, as
+        a folder on the network is.
 
     Examples
     --------
@@ -384,12 +390,13 @@ def watch_folder(
     [0, 1, 0]
     """
     paths = list(paths)
+    files = find_image_files(paths)
     finished = {os.path.abspath(path) for path in done}
     seen: dict[str, tuple[tuple[int, int], float]] = {}
     while True:
         now = time.monotonic()
         complete = []
-        for path in find_image_files(paths):
+        for path in files:
             absolute = os.path.abspath(path)
             if absolute in finished:
                 continue
@@ -407,12 +414,17 @@ def watch_folder(
                 del seen[absolute]
         yield complete
         wait(interval)
+        files = find_image_files(filter(os.path.lexists, paths))
 
 
 def _reader(detector: Any, n_jobs: int | None) -> tuple[Any, Any]:
     """Split what takes files into what reads them and the detector of images."""
-    if isinstance(detector, Pipeline):
-        return detector[:-1], detector[-1]
+    if isinstance(detector, Pipeline) and len(detector) > 1:
+        steps = detector.steps[:-1]
+        name, loader = steps[0]
+        if isinstance(loader, ImageLoader):  # a file that it skips is no black image here
+            steps[0] = name, clone(loader).set_params(on_error="raise")
+        return Pipeline(steps), detector[-1]
     return loader_for(detector, n_jobs=n_jobs), detector
 
 
@@ -420,15 +432,17 @@ def _pixel_range(detector: Any) -> tuple[float, float] | None:
     """Return the smallest and largest pixel value of training, where the detector knows them."""
     if hasattr(detector, "metadata_"):  # of an ONNX file; None in those of earlier versions
         return detector.metadata_.get("pixel_range")
-    scale = getattr(getattr(detector, "reconstructor_", detector), "_scale", None)
+    part = part_with(detector, "image_shape_")[0]
+    scale = getattr(getattr(part, "reconstructor_", part), "_scale", None)
     return scale.pixel_range if isinstance(scale, PixelScale) else None
 
 
 def _p_values(
     detector: Any, images: NDArray[Any], scores: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    if hasattr(detector, "calibration_scores_"):
-        return conformal_p_values(detector.calibration_scores_, scores)
+    last = detector[-1] if isinstance(detector, Pipeline) else detector
+    if hasattr(last, "calibration_scores_"):
+        return conformal_p_values(last.calibration_scores_, scores)
     if hasattr(detector, "p_values"):
         return np.asarray(detector.p_values(images), np.float64)
     return np.full(len(scores), math.nan)

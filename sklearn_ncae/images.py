@@ -100,6 +100,8 @@ def check_image_stack(
                 f"{name} got images of shape {images.shape[1:]}, but image_shape={image_shape}."
             )
         layout = images.shape[1:]
+        if reset:
+            estimator.__dict__.pop("feature_names_in_", None)  # of a fit to a table
     check_values(images, name)
     images = with_squares(images)
     images = images.reshape(len(images), *with_channels(images.shape[1:]))

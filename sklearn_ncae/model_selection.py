@@ -234,6 +234,25 @@ class TunedThresholdDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
         self.n_jobs = n_jobs
         self.random_state = random_state
 
+    def fit_predict(self, X: Any, y: ArrayLike | None = None, **params: Any) -> NDArray[np.int64]:
+        """Fit, and decide which of the same images are good.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, ...)
+            What the detector takes.
+        y : array-like of shape (n,), default=None
+            As for `fit`, which needs it.
+        **params : dict
+            As for `fit`.
+
+        Returns
+        -------
+        labels : ndarray of shape (n,), int
+            +1 for good, -1 for defective.
+        """
+        return self.fit(X, y, **params).predict(X)
+
     @_fit_context(prefer_skip_nested_validation=False)
     def fit(self, X: Any, y: ArrayLike | None = None, **params: Any) -> Self:
         """Find the threshold, and train the final detector on the good images.

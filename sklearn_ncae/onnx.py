@@ -47,9 +47,9 @@ def export(
     ``decision``    (n,), float64               as `decision_function`
     ``prediction``  (n,), int64                 as `predict`: +1 for good, -1 for defective
     ``p_value``     (n,), float64               as `p_values`; with ``contamination="auto"``
-    ``residual``    (n, \*image), float         as `residual`
+    ``residual``    (n, \*image), float         as `residual`; where the detector has one
     ``defect_map``  (n, h, w), float32          as `defect_map`; with ``training="repair"``
-    ``anomaly_map`` (n, h, w), float32          as `anomaly_map`; where the detector has one
+    ``anomaly_map`` (n, h, w), float32          as `anomaly_map`, or of texture alone the map
     =============== ==========================  ===================================================
 
     The metadata of the model holds, as JSON, the ``offset``, the ``labels``, ``image_shape``, the
@@ -58,7 +58,7 @@ def export(
 
     Parameters
     ----------
-    detector : NCAEDetector, ResidualDetector, or TunedThresholdDetector around one
+    detector : NCAEDetector, TextureDetector, ResidualDetector, or TunedThresholdDetector around one
         Fitted. The reconstructor of a `ResidualDetector` must be a
         :class:`~sklearn_ncae.KerasReconstructor` or :class:`~sklearn_ncae.NCAEReconstructor`.
     path : str or path-like
@@ -309,7 +309,7 @@ class OnnxDetector:
         """
         return self._run("p_value", X)
 
-    @_IfExported("residual", "it was exported with maps=False.")
+    @_IfExported("residual", "it is of a detector of texture alone, or without maps.")
     def residual(self, X: ArrayLike) -> NDArray[Any]:
         """Subtract the reconstructions from the images: the map of where a defect is.
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_ncae._model_archive import ModelArchive, ModelFileError, write_archive
+from sklearn_ncae._model_archive import ModelArchive, ModelFileError, refusing, write_archive
 from sklearn_ncae._model_document import decode, encode, holds, leaves
 
 _FORMAT = "sklearn-ncae model"
@@ -35,7 +35,7 @@ def save(detector: Any, path: str | os.PathLike[str]) -> None:
 
     Parameters
     ----------
-    detector : NCAEDetector, NCAEReconstructor or ResidualDetector
+    detector : NCAEDetector, TextureDetector, NCAEReconstructor or ResidualDetector
         Fitted; a `ResidualDetector` around an `NCAEReconstructor`.
     path : str or os.PathLike
         Where to, by convention ``*.ncae``. A file of that name is replaced.
@@ -82,9 +82,9 @@ def save(detector: Any, path: str | os.PathLike[str]) -> None:
     name = type(detector).__name__
     if not (holds(detector) and isinstance(detector, BaseEstimator)):
         raise TypeError(
-            "A model file holds an NCAEDetector, an NCAEReconstructor, or a ResidualDetector "
-            f"around an NCAEReconstructor, and no subclass of these; got {detector!r}. Use "
-            "pickle, joblib or skops for other estimators."
+            "A model file holds an NCAEDetector, a TextureDetector, an NCAEReconstructor, or a "
+            "ResidualDetector around an NCAEReconstructor, and no subclass of these; got "
+            f"{detector!r}. Use pickle, joblib or skops for other estimators."
         )
     check_is_fitted(detector)
     arrays: list[NDArray[Any]] = []
@@ -126,7 +126,7 @@ def load(path: str | os.PathLike[str]) -> Any:
 
     Returns
     -------
-    detector : NCAEDetector, NCAEReconstructor or ResidualDetector
+    detector : NCAEDetector, TextureDetector, NCAEReconstructor or ResidualDetector
         Scores bitwise as the saved one did, with the same versions and processor.
 
     Raises
@@ -177,7 +177,8 @@ def info(path: str | os.PathLike[str]) -> dict[str, Any]:
 def _read(file: BinaryIO) -> Any:
     archive = ModelArchive(file)
     _check_format(archive.document)
-    detector = decode(archive.document.get("model"), archive)
+    with refusing("its values cannot be those of a detector"):
+        detector = decode(archive.document.get("model"), archive)
     if not hasattr(detector, "image_shape_"):
         raise ModelFileError("it holds no fitted detector")
     archive.check_all_read()
@@ -195,7 +196,7 @@ def _naming(path: str | os.PathLike[str]) -> Iterator[None]:
 
 def _check_format(document: dict[str, Any]) -> None:
     version = document.get("format_version")
-    if document.get("format") != _FORMAT or type(version) is not int:
+    if document.get("format") != _FORMAT or type(version) is not int or version < 1:
         raise ModelFileError("it is not the file of a sklearn-ncae model")
     if version > _FORMAT_VERSION:
         raise ModelFileError(
@@ -213,6 +214,7 @@ def _summary(detector: Any, left_out: list[str]) -> dict[str, Any]:
     from sklearn_ncae import __version__
 
     reconstructor = getattr(detector, "reconstructor_", detector)
+    network = getattr(reconstructor, "_network", {})  # of texture alone there is none
     distributions = ("keras", "numpy", "scikit-learn", "tensorflow")
     summary = {
         "estimator": type(detector).__name__,
@@ -220,12 +222,14 @@ def _summary(detector: Any, left_out: list[str]) -> dict[str, Any]:
         "image_shape": list(detector.image_shape_),
         "n_samples_fit": getattr(reconstructor, "n_samples_fit_", None),
         "n_calibration": len(getattr(detector, "calibration_scores_", ())) or None,
-        "training": reconstructor._network["training"],
+        "training": network.get("training"),
         "statistics": getattr(detector, "_names", None),
         "contamination": getattr(detector, "contamination", None),
         "false_alarm_rate": getattr(detector, "false_alarm_rate_", None),
         "offset": getattr(detector, "offset_", None),
-        "n_weights": sum(weights.size for weights in leaves(reconstructor.weights_)),
+        "n_weights": sum(
+            weights.size for weights in leaves(getattr(reconstructor, "weights_", []))
+        ),
         "left_out": left_out,
     }
     return {

@@ -1,12 +1,16 @@
 """NCAEReconstructor: builds and trains the Keras NCAE behind a scikit-learn estimator."""
 
+import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from math import prod
 from numbers import Integral, Real
 from typing import Any, ClassVar, NamedTuple, Self
+from zlib import crc32
 
 import joblib
 import numpy as np
@@ -268,8 +272,9 @@ class NCAEReconstructor(BaseEstimator):
         ------
         TypeError, ValueError
             If X is not a stack of images, or too small for the network or for early stopping; if
-            the loss becomes infinite or nan; if with `warm_start` the images or the network
-            differ from those of the previous fit, or with `checkpoint_path` those of the file.
+            the loss becomes infinite or nan; if with `warm_start` the shape of the images or the
+            network differ from those of the previous fit; if with `checkpoint_path` the images
+            (of which two are compared), the network or its training differ from those of the file.
         """
         images, _ = check_image_stack(self, X, image_shape=self.image_shape, reset=True)
         return self._fit_rows(images, np.arange(len(images)))
@@ -282,6 +287,7 @@ class NCAEReconstructor(BaseEstimator):
         from sklearn_ncae.network import between_steps, build_network
 
         self.image_shape_ = images.shape[1:]
+        self.n_features_in_ = prod(self.image_shape_)
         previous = self.__dict__.copy() if self.warm_start and hasattr(self, "weights_") else None
         network = self._check_network()
         if previous is not None and previous["_network"] != network:
@@ -339,7 +345,7 @@ class NCAEReconstructor(BaseEstimator):
         checkpoint = None
         if self.checkpoint_path is not None:
             trained.optimizer.build(trained.trainable_variables)
-            # Not the images themselves: to read them all would take time.
+            # Two images stand for all: to read them all would take time.
             training = {
                 "network": network,
                 "rows": [len(images), *map(int, np.sort(rows))],
@@ -347,6 +353,10 @@ class NCAEReconstructor(BaseEstimator):
                 "epochs": n_epochs,
                 "batch_size": self.batch_size,
                 "dtype_policy": self.dtype_policy,
+                "images": [crc32(images[row].tobytes()) for row in (rows.min(), rows.max())],
+                "loss": _name_of(self.loss),
+                "optimizer": _name_of(self.optimizer),
+                "learning_rate": float(self.learning_rate),
             }
             checkpoint = Checkpoint(self.checkpoint_path, batches, training)
             callbacks.append(checkpoint)
@@ -354,15 +364,16 @@ class NCAEReconstructor(BaseEstimator):
         if _steps_take_all_cores():
             data, end_epoch = between_steps(batches)
             callbacks.insert(0, end_epoch)
-        epochs = trained.fit(
-            data,
-            epochs=n_epochs,
-            initial_epoch=checkpoint.epoch if checkpoint else 0,
-            validation_data=validation,
-            callbacks=callbacks,
-            verbose=int(self.verbose),
-            shuffle=False,  # the batches shuffle themselves
-        ).history
+        with _no_notes_on_tracing():
+            epochs = trained.fit(
+                data,
+                epochs=n_epochs,
+                initial_epoch=checkpoint.epoch if checkpoint else 0,
+                validation_data=validation,
+                callbacks=callbacks,
+                verbose=int(self.verbose),
+                shuffle=False,  # the batches shuffle themselves
+            ).history
         if checkpoint:
             epochs = checkpoint.history
 
@@ -584,6 +595,11 @@ class NCAEReconstructor(BaseEstimator):
         return tags
 
 
+def _name_of(value: Any) -> str | None:
+    """Return a name, or of code and objects the kind, as they cannot be compared."""
+    return value if value is None or isinstance(value, str) else type(value).__qualname__
+
+
 def _steps_take_all_cores() -> bool:
     """Tell whether a thread that makes batches beside a step would take a core from it."""
     import keras
@@ -593,6 +609,21 @@ def _steps_take_all_cores() -> bool:
     import tensorflow as tf
 
     return joblib.cpu_count() <= 2 and not tf.config.list_physical_devices("GPU")
+
+
+@contextmanager
+def _no_notes_on_tracing() -> Iterator[None]:
+    """Hold back what TensorFlow says of many fits in a row, each of which traces its network."""
+
+    def is_other(record: logging.LogRecord) -> bool:
+        return "triggered tf.function retracing" not in record.getMessage()
+
+    logger = logging.getLogger("tensorflow")
+    logger.addFilter(is_other)
+    try:
+        yield
+    finally:
+        logger.removeFilter(is_other)
 
 
 def _stop_when_not_finite() -> Any:

@@ -80,10 +80,11 @@ class TextureDetector(ImageOutlierMixin):
     contamination : "auto" or float in (0, 0.5], default="auto"
         How the offset is found. A number is the fraction of training images that are called
         defects; of new good images it will be more. With ``"auto"`` each training image is scored
-        by a model of others, in cross-validation, and `false_alarm_rate` of them are called
-        defects: so should new good images be, if they come from the same parts.
+        by a model of others, in cross-validation, and at most `false_alarm_rate` of them are
+        called defects: so should new good images be, if they come from the same parts.
     false_alarm_rate : float in (0, 1), default=0.05
-        The rate with ``contamination="auto"``.
+        The rate with ``contamination="auto"``. It needs at least ``1 / false_alarm_rate - 1``
+        images.
     image_shape : tuple of int, default=None
         Height, width and, optionally, channels of the images where X has flat rows.
 
@@ -93,8 +94,14 @@ class TextureDetector(ImageOutlierMixin):
         What has been learned from the images.
     offset_ : float
         ``decision_function = score_samples - offset_``.
+    calibration_scores_ : ndarray of shape (n,)
+        Scores in cross-validation; only with ``contamination="auto"``.
+    false_alarm_rate_ : float
+        The rate that `offset_` stands for; only with ``contamination="auto"``.
     image_shape_ : tuple of (int, int, int)
         Height, width and channels of the training images.
+    n_samples_fit_ : int
+        Number of training images.
     n_features_in_ : int
         Number of values of an image.
     feature_names_in_ : ndarray of str
@@ -153,17 +160,17 @@ class TextureDetector(ImageOutlierMixin):
         TypeError, ValueError
             If X is not a stack of finite images of one size.
         """
-        images, _ = check_image_stack(self, X, image_shape=self.image_shape, reset=True)
+        images, layout = check_image_stack(self, X, image_shape=self.image_shape, reset=True)
+        self._layout = layout if self.image_shape is None else tuple(self.image_shape)
+        self.n_samples_fit_ = len(images)
         self._scale = PixelScale.of(images, per_image=True)
         rows = representative_rows(np.arange(len(images)))
         descriptions = describe_textures(images, rows, self._scale)
         self.texture_ = TextureModel.of(descriptions)
         if self.contamination == "auto":
-            peaks = held_out_peaks(descriptions)
-            self.offset_ = float(np.quantile(-peaks, self.false_alarm_rate))
+            self._set_false_alarm_rate(-held_out_peaks(descriptions))
         else:
-            peaks = self.texture_.peaks(descriptions)
-            self.offset_ = float(np.percentile(-peaks, 100.0 * float(self.contamination)))
+            self._set_contamination(-self.texture_.peaks(descriptions))
         return self
 
     def score_samples(self, X: ArrayLike) -> Floats:

@@ -127,3 +127,22 @@ def test_a_failed_fit_leaves_the_previous_one(good_images, fitted, eagerly, erro
         # Images of another size, which the failed fit has looked at.
         detector.fit(good_images[:, 2:])
     np.testing.assert_array_equal(detector.score_samples(good_images), scores)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"loss": "mae"}, "loss was 'mse' and is 'mae'"),
+        ({"learning_rate": 0.5}, "learning_rate was 0.002 and is 0.5"),
+        ({}, "images was"),
+    ],
+)
+def test_another_training_is_refused(changed, message, good_images, tmp_path):
+    path = tmp_path / "training.npz"
+    reconstructor = NCAEReconstructor(checkpoint_path=path, **TINY)
+    with pytest.raises(KeyboardInterrupt):
+        reconstructor.set_params(callbacks=[Interrupt(KeyboardInterrupt())]).fit(good_images)
+    others = good_images if changed else good_images[:, ::-1]
+    with pytest.raises(ValueError, match=message):
+        reconstructor.set_params(callbacks=None, **changed).fit(others)
+    assert path.exists()

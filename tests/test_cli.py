@@ -360,11 +360,11 @@ def test_compare(parts, tmp_path):
     options = ("--size", "native", "--splits", "2", "--without-ncae")
     (parts / "good" / "99.png").write_text("no image")
     result = ncae("compare", parts, *options, "-o", tmp_path / "table.csv")
-    assert "99.png" in result.stderr and "Fitting 5 detectors on 2 splits" in result.stderr
+    assert "99.png" in result.stderr and "Fitting 6 detectors on 2 splits" in result.stderr
     assert "mean brightness" in result.stdout and "IsolationForest" in result.stdout
     assert "40 good images, 8 defects" in result.stderr
     rows = rows_of((tmp_path / "table.csv").read_text())
-    assert len(rows) == 5 and not any(row["error"] for row in rows)
+    assert len(rows) == 6 and not any(row["error"] for row in rows)
     ncae("compare", parts, *options, "--no-groups")
 
 
@@ -425,6 +425,21 @@ def test_fit_leaves_out_what_cannot_be_read(trained, tmp_path):
     assert "in the folders defect" in result.stderr
     result = ncae("fit", tmp_path / "bad.png", *options, code=2)
     assert "None of the image files can be read" in result.stderr
+
+
+def test_texture_alone(parts, tmp_path):
+    model = tmp_path / "part.ncae"
+    result = ncae("fit", parts / "good", "-o", model, "--size", "native", "--texture-only")
+    assert "learned from 40 images" in result.stdout and "About 4.88 % of new good" in result.stdout
+    assert "TextureDetector" in ncae("info", model).stdout
+    rows = rows_of(ncae("score", model, parts / "defect", code=1).stdout)
+    assert {row["decision"] for row in rows} == {"defect"} and rows[0][
+        "p_value"
+    ] == "0.024390243902439025"
+    assert "judged by 40 good" in ncae("tune", model, "--false-alarm-rate", "0.1").stdout
+    ncae("tune", model, parts / "good", "--false-alarm-rate", "0.1", "-o", tmp_path / "t.ncae")
+    rows = rows_of(ncae("score", tmp_path / "t.ncae", parts / "defect", code=1).stdout)
+    assert rows[0]["decision"] == "defect"
 
 
 def test_info_score_and_tune_of_a_model_file(trained, tmp_path):

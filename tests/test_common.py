@@ -5,12 +5,14 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from sklearn_ncae import NCAEDetector, NCAEReconstructor, ResidualDetector, ResidualStatistics
 from sklearn_ncae.baselines import PCAReconstructor
+from sklearn_ncae.texture import TextureDetector
 
 ESTIMATORS = [
     NCAEDetector(filters=(2,), epochs=1, random_state=0),
     NCAEReconstructor(filters=(2,), epochs=1, random_state=0),
     ResidualDetector(PCAReconstructor(2), random_state=0),
     ResidualStatistics(),
+    TextureDetector(),
 ]
 
 

@@ -29,7 +29,7 @@ from sklearn_ncae import NCAEDetector, ResidualDetector, ResidualStatistics
 from sklearn_ncae.baselines import PCAReconstructor
 from sklearn_ncae.images import read_image
 from sklearn_ncae.residuals import DEFECT_MAP_STATISTICS, STATISTICS
-from sklearn_ncae.texture import describe_textures
+from sklearn_ncae.texture import TextureDetector, describe_textures
 
 TINY = {"filters": (4, 8), "epochs": 2, "random_state": 0}
 METHODS = ["score_samples", "decision_function", "predict", "p_values"]
@@ -390,6 +390,41 @@ def test_memory_mapped_and_listed_images(good_images, detector, tmp_path):
     np.testing.assert_array_equal(again.score_samples(mapped), expected)
     np.testing.assert_array_equal(detector.score_samples(list(good_images)), expected)
     np.testing.assert_array_equal(detector.score_samples(good_images[..., None]), expected)
+
+
+def test_a_new_fit_forgets_the_threshold_of_the_last(good_images):
+    for detector in (NCAEDetector(false_alarm_rate=0.2, **TINY), TextureDetector()):
+        detector.fit(good_images)
+        p_values = detector.p_values(good_images)
+        detector.set_params(contamination=0.1)
+        np.testing.assert_array_equal(detector.p_values(good_images), p_values)
+        detector.fit(good_images)
+        assert not hasattr(detector, "calibration_scores_")
+        assert not hasattr(detector, "false_alarm_rate_")
+        assert not hasattr(detector.set_params(contamination="auto"), "p_values")
+
+
+def test_a_fitted_detector_has_the_maps_that_it_was_fitted_for(good_images):
+    detector = NCAEDetector(training="reconstruct", contamination=0.1, **TINY).fit(good_images)
+    assert not hasattr(detector.set_params(training="repair"), "defect_map")
+
+
+def test_warm_start_warns_of_images_held_out_too_late(good_images):
+    detector = NCAEDetector(warm_start=True, false_alarm_rate=0.2, **TINY).fit(good_images)
+    detector.fit(good_images)  # the same are held out
+    with pytest.warns(UserWarning, match="among those that the previous fit trained on"):
+        detector.fit(good_images[1:])
+    detector.set_params(random_state=None)
+    with pytest.warns(UserWarning, match="among those that the previous fit trained on"):
+        detector.fit(good_images[1:])
+
+
+def test_names_of_columns_are_forgotten_with_the_table(good_images):
+    table = pd.DataFrame(good_images[:, :2].reshape(len(good_images), -1)).add_prefix("pixel ")
+    detector = TextureDetector(image_shape=(2, 16)).fit(table)
+    assert len(detector.feature_names_in_) == 32
+    detector.set_params(image_shape=None).fit(good_images)
+    assert not hasattr(detector, "feature_names_in_") and detector.n_features_in_ == 256
 
 
 def test_warm_start_goes_on(good_images):

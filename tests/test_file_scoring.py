@@ -2,6 +2,7 @@ import os
 import sys
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 from sklearn.ensemble import IsolationForest
@@ -122,6 +123,13 @@ def test_finding_files(tmp_path):
         find_image_files([tmp_path / "missing"])
 
 
+def test_a_file_is_found_once_however_it_is_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "parts").mkdir()
+    (tmp_path / "parts" / "a.png").touch()
+    assert find_image_files(["parts", "./parts", "parts/a.png", tmp_path]) == ["parts/a.png"]
+
+
 @pytest.mark.skipif(sys.platform == "win32" or os.geteuid() == 0, reason="root may read anything")
 def test_an_unreadable_folder_is_named(tmp_path):
     (tmp_path / "closed").mkdir(mode=0)
@@ -229,3 +237,49 @@ def test_p_values_of_a_detector_without_calibration_scores(good_images):
 
     (one,) = score_images(Ready().fit(good_images), good_images[:1])
     assert one.p_value == 0.25
+
+
+def test_pipelines_of_arrays_have_p_values(detector, good_images):
+    expected = [one.p_value for one in score_images(detector, good_images)]
+    pipeline = make_pipeline("passthrough", detector)
+    assert [one.p_value for one in score_images(pipeline, good_images)] == expected
+    assert [one.p_value for one in score_images(make_pipeline(detector), good_images)] == expected
+
+
+def test_pipelines_of_one_step_and_tables_of_paths(detector, folder):
+    files = find_image_files([folder])
+    expected = [one.score for one in score_images(detector, files)]
+    assert [one.score for one in score_images(make_pipeline(detector), files)] == expected
+    series = pd.Series(files, index=range(5, 5 + len(files)))
+    assert [one.score for one in score_images(detector, series)] == expected
+
+
+def test_what_a_loader_skips_is_no_good_part(detector, folder):
+    (folder / "good" / "00.png").write_text("no image")
+    files = find_image_files([folder])
+    pipeline = make_pipeline(ImageLoader(size=(16, 16), on_error="skip"), detector)
+    scored = list(score_images(pipeline, files))
+    assert [one.decision for one in scored].count("error") == 1
+    (bad,) = [one for one in scored if one.decision == "error"]
+    assert "00.png" in bad.error and np.isnan(bad.score)
+    assert pipeline[0].on_error == "skip"
+
+
+def test_a_tuned_threshold_does_not_hide_other_pixel_values(good_images, folder):
+    detector = TextureDetector().fit(good_images / 255.0)
+    tuned = TunedThresholdDetector(detector, cv="prefit", max_false_alarm_rate=0.2)
+    tuned.fit(good_images / 255.0)
+    with pytest.raises(ValueError, match="trained on pixel values from 0"):
+        next(score_images(tuned, find_image_files([folder])))
+
+
+def test_a_watched_folder_may_be_gone_for_a_while(tmp_path):
+    folder = tmp_path / "camera"
+    folder.mkdir()
+    watch = watch_folder([folder], interval=0, settle=0)
+    assert next(watch) == []
+    folder.rename(tmp_path / "elsewhere")
+    assert next(watch) == []
+    (tmp_path / "elsewhere" / "a.png").touch()
+    (tmp_path / "elsewhere").rename(folder)
+    assert next(watch) == [] and next(watch) == [str(folder / "a.png")]

@@ -172,7 +172,7 @@ class TestDetectionScores:
             detection_scores(LogisticRegression().fit(X, y), X, y)
         with pytest.raises(TypeError, match="decision_function is needed"):
             detection_scores(BaseEstimator(), X, y)
-        with pytest.raises(TypeError, match="no scikit-learn estimator"):
+        with pytest.raises(TypeError, match="object is not an outlier detector"):
             detection_scores(object(), X, y)
 
     @pytest.mark.parametrize(

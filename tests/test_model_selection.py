@@ -795,3 +795,12 @@ def test_cost_offset_is_the_cheapest_of_all(defect_rate):
 def test_cost_offset_refuses(y, scores, message):
     with pytest.raises(ValueError, match=message):
         cost_offset(y, scores, {"missed_defect": 7, "false_alarm": 2})
+
+
+def test_fit_predict_fits_to_the_labels():
+    rng = np.random.default_rng(0)
+    X = np.concatenate([rng.normal(size=(100, 2)), rng.normal(6, 1, (30, 2))])
+    y = np.repeat([1, -1], [100, 30])
+    tuned = TunedThresholdDetector(IsolationForest(random_state=0), random_state=0)
+    np.testing.assert_array_equal(tuned.fit_predict(X, y), tuned.fit(X, y).predict(X))
+    assert np.mean(tuned.fit_predict(X, y) == y) > 0.95

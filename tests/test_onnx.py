@@ -33,6 +33,7 @@ from sklearn_ncae.onnx import OnnxDetector, export
 from sklearn_ncae.residuals import DEFECT_MAP_STATISTICS as REFERENCE_OF_MAPS
 from sklearn_ncae.residuals import STATISTICS as REFERENCE_OF_RESIDUALS
 from sklearn_ncae.residuals import ResidualStatistics
+from sklearn_ncae.texture import TextureDetector
 
 TINY = {"filters": (4, 8), "epochs": 1, "false_alarm_rate": 0.2, "random_state": 0}
 METHODS = ["score_samples", "decision_function", "predict", "p_values", "residual", "defect_map"]
@@ -142,6 +143,44 @@ def test_same_answers_as_the_detector(shape, parameters, fit, tmp_path):
     assert actual.offset_ == detector.offset_
     assert actual.image_shape_ == detector.image_shape_
     assert actual.n_features_in_ == detector.n_features_in_
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_skewness_has_the_p_values_of_the_images_it_was_calibrated_on(seed, fit, tmp_path):
+    X = images_like((20, 19, 3), seed=10 * seed)
+    detector = fit(NCAEDetector(**TINY, training="reconstruct", statistic="skewness"), X)
+    p_values = exported(detector, tmp_path).p_values(X)
+    np.testing.assert_array_equal(p_values, detector.p_values(X))
+
+
+def test_a_threshold_of_decisions_travels_with_its_scores(fit, tmp_path):
+    X = images_like((16, 16))
+    detector = fit(NCAEDetector(**TINY), X)
+    tuned = TunedThresholdDetector(
+        detector, cv="prefit", max_false_alarm_rate=0.2, response_method="decision_function"
+    ).fit(X)
+    actual = exported(tuned, tmp_path)
+    assert actual.offset_ == tuned.offset_
+    np.testing.assert_allclose(actual.score_samples(X), tuned.score_samples(X), atol=1e-5)
+    np.testing.assert_allclose(actual.decision_function(X), tuned.decision_function(X), atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(17, 23), (40, 33, 3), (200, 210)])
+def test_texture_alone(shape, tmp_path):
+    X = images_like(shape)
+    detector = TextureDetector().fit(X[:30])
+    actual = exported(detector, tmp_path)
+    scores = detector.score_samples(X)
+    np.testing.assert_allclose(actual.score_samples(X), scores, rtol=1e-5)
+    clear = apart(scores, [detector.offset_], 1e-5 * np.abs(scores).max())
+    np.testing.assert_array_equal(actual.predict(X)[clear], detector.predict(X)[clear])
+    np.testing.assert_allclose(actual.anomaly_map(X), detector.texture_map(X), rtol=1e-4, atol=1e-4)
+    assert actual.metadata_["detector"] == "TextureDetector"
+    assert not hasattr(actual, "residual") and not hasattr(actual, "defect_map")
+    clear = apart(scores, detector.calibration_scores_, 1e-5 * np.abs(scores).max())
+    np.testing.assert_array_equal(actual.p_values(X)[clear], detector.p_values(X)[clear])
+    without_maps = exported(detector, tmp_path, maps=False)
+    np.testing.assert_array_equal(without_maps.score_samples(X), actual.score_samples(X))
 
 
 def test_same_decisions_on_solar_cells(tmp_path):
@@ -435,7 +474,7 @@ def test_statistics_of_residuals(shape, kind, seed, tmp_path_factory):
     if kind == "constant":
         residuals[...] = 2.5
     graph = Graph()
-    nodes = Residuals(graph, graph.input("residual", np.float32, shape), shape)
+    nodes = Residuals(graph, graph.input("residual", np.float32, shape), shape, np.float32)
     columns = [graph.add("Unsqueeze", add(nodes), integers(1)) for add in STATISTICS.values()]
     table = graph.add("Concat", *columns, axis=1)
     graph.output("statistics", table, np.float64, (len(columns),))

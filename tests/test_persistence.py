@@ -22,6 +22,7 @@ from sklearn_ncae import NCAEDetector, NCAEReconstructor, ResidualDetector, pers
 from sklearn_ncae.baselines import PCAReconstructor
 from sklearn_ncae.defects import draw_defects
 from sklearn_ncae.persistence import ModelFileError
+from sklearn_ncae.texture import TextureDetector
 
 HERE = Path(__file__).parent
 SCRIPT = HERE.parent / "benchmarks" / "fuzz_persistence.py"
@@ -34,6 +35,7 @@ DETECTORS = {
     "residual": ResidualDetector(
         NCAEReconstructor(**TINY, convolution="standard"), contamination=0.1, statistic="all"
     ),
+    "texture": TextureDetector(),
 }
 
 
@@ -65,6 +67,7 @@ def saved(detector, tmp_path):
 
 def results(detector, X):
     methods = ["score_samples", "predict", "p_values", "reconstruct", "residual", "defect_map"]
+    methods += ["texture_map"]
     return {name: getattr(detector, name)(X) for name in methods if hasattr(detector, name)}
 
 
@@ -78,6 +81,8 @@ def test_comes_back_the_same(name, fitted, labelled_images, tmp_path):
     expected, found = results(detector, X), results(loaded, X)
     for method in expected:
         np.testing.assert_array_equal(found[method], expected[method], strict=True)
+    if not hasattr(detector, "reconstructor_"):
+        return
     persistence.save(detector.reconstructor_, tmp_path / "r.ncae")
     reconstructions = persistence.load(tmp_path / "r.ncae").predict(X)
     np.testing.assert_array_equal(reconstructions, expected["reconstruct"])
@@ -324,6 +329,7 @@ HOSTILE_DOCUMENTS = {
     "unreleased format": (lambda d: d.update(format_version=2), "format 2.*Train and save again"),
     "other format": (lambda d: d.update(format="onnx"), "not the file of a sklearn-ncae model"),
     "version of another type": (lambda d: d.update(format_version=True), "not the file of"),
+    "version before the first": (lambda d: d.update(format_version=0), "not the file of"),
     "no model": (lambda d: d.pop("model"), "no fitted detector"),
     "unknown class": (lambda d: d["model"]["object"].update({"class": "Popen"}), "no known kind"),
     "deep nesting": (lambda d: d.update(model=json.loads("[" * 50 + "]" * 50)), "nested deeper"),
@@ -340,6 +346,23 @@ HOSTILE_DOCUMENTS = {
     "unknown attribute": (lambda d: attributes(d).update(predict=1), "has a predict"),
     "infinite offset": (lambda d: attributes(d).update(offset_={"float": "inf"}), "offset_"),
     "offset of text": (lambda d: attributes(d).update(offset_="0"), "offset_ of its NCAEDetector"),
+    "enormous offset": (lambda d: attributes(d).update(offset_=10**400), "OverflowError"),
+    "scale of no float": (
+        lambda d: inner(d)["_scale"]["object"]["attributes"].update(low=10**400),
+        "",
+    ),
+    "unfitted network": (
+        lambda d: attributes(d)["reconstructor_"]["object"]["attributes"].clear(),
+        "values cannot be those of a detector",
+    ),
+    "images of an array": (
+        lambda d: d["model"]["object"]["parameters"].update(image_shape=inner(d)["weights_"][0]),
+        "",
+    ),
+    "another way to compute": (
+        lambda d: inner(d)["_network"]["dict"].update(dtype_policy="mixed_bfloat16"),
+        "_network of its NCAEReconstructor cannot be",
+    ),
     "unknown statistic": (lambda d: attributes(d).update(_names=["rm"]), "_names"),
     "other size": (
         lambda d: attributes(d).update(image_shape_={"tuple": [8, 32, 1]}),

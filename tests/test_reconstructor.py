@@ -172,6 +172,13 @@ def test_early_stopping_keeps_the_best_weights(good_images):
     assert np.argmin(losses) == len(losses) - 3
 
 
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="the note is TensorFlow's")
+def test_many_fits_in_a_row_are_quiet(good_images, caplog):
+    for _ in range(7):
+        NCAEReconstructor(**{**TINY, "epochs": 1}).fit(good_images[:4])
+    assert not caplog.records
+
+
 def test_warm_start_goes_on(good_images):
     reconstructor = NCAEReconstructor(warm_start=True, **TINY).fit(good_images)
     before = reconstructor.history_["loss"]

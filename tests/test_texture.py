@@ -9,7 +9,6 @@ from scipy.ndimage import convolve1d, gaussian_filter
 from sklearn.base import clone
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedKFold, cross_val_score
-from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from sklearn_ncae._pixel_scale import PixelScale
 from sklearn_ncae.datasets import make_castings
@@ -259,8 +258,3 @@ def test_finds_what_is_smoother_than_usual():
     smoothed[:, 20:36, 30:46] = 100 + 0.2 * (smoothed[:, 20:36, 30:46] - 100)
     detector = TextureDetector().fit(X[:40])
     assert detector.score_samples(smoothed).max() < detector.score_samples(X[40:]).min()
-
-
-@parametrize_with_checks([TextureDetector()])
-def test_scikit_learn_checks(estimator, check):
-    check(estimator)

@@ -53,9 +53,9 @@ def compare(
 ) -> None:
     """Compare detectors on your own images.
 
-    They are NCAE, scikit-learn's own on pixels, and mean brightness. FOLDER holds good and
-    defective images in subfolders (good, and any other names). Every detector is trained on the
-    good images of each split and judged on the rest; defects are the positive class of the
+    They are NCAE, texture alone, scikit-learn's own on pixels, and mean brightness. FOLDER holds
+    good and defective images in subfolders (good, and any other names). Every detector is trained
+    on the good images of each split and judged on the rest; defects are the positive class of the
     figures. A detector that does not beat mean brightness has learned nothing.
 
     \b
@@ -70,6 +70,7 @@ def compare(
     from sklearn_ncae.datasets import load_image_folder
     from sklearn_ncae.metrics import compare_detectors
     from sklearn_ncae.near_duplicates import near_duplicate_groups
+    from sklearn_ncae.texture import TextureDetector
 
     parts = load_image_folder(folder, size=size, n_jobs=jobs, on_error="skip")
     n_good = int(np.count_nonzero(parts.target == 1))
@@ -85,6 +86,7 @@ def compare(
         ncae = NCAEDetector(epochs="auto" if epochs is None else epochs, random_state=seed)
         detectors["NCAE"] = ncae
         start_tensorflow()
+    detectors["texture"] = TextureDetector()
     detectors |= usual_detectors(n_components=n_components, random_state=seed)
     n_fits = (len(detectors) + 1) * splits  # and mean brightness
     with progress_bar(n_fits, f"Fitting {len(detectors) + 1} detectors on {splits} splits") as bar:

@@ -43,6 +43,12 @@ from sklearn_ncae._cli.base import (
     show_default=True,
     help="Learn to repair and to mark defects drawn in, or to reproduce good images.",
 )
+@click.option(
+    "--texture-only",
+    is_flag=True,
+    help="No network: learn in seconds what texture is usual where. The options of the training "
+    "have no meaning then.",
+)
 @click.option("--epochs", type=click.IntRange(1), help="Passes over the images. [default: by mode]")
 @click.option("--early-stopping", is_flag=True, help="Stop when held-out images no longer improve.")
 @click.option(
@@ -72,6 +78,7 @@ def fit(
     size: tuple[int, int] | None,
     color: bool,
     training: str,
+    texture_only: bool,
     epochs: int | None,
     early_stopping: bool,
     false_alarm_rate: float,
@@ -93,6 +100,7 @@ def fit(
     """
     from sklearn_ncae import ImageLoader, NCAEDetector, persistence
     from sklearn_ncae.file_scoring import read_image_files
+    from sklearn_ncae.texture import TextureDetector
 
     refuse_defects(good)
     loader = ImageLoader(size=size, mode="color" if color else "gray", n_jobs=jobs)
@@ -100,7 +108,13 @@ def fit(
     report_unreadable(errors.values())
     if images is None:
         raise ValueError("None of the image files can be read.")
-    start_tensorflow()
+    start_tensorflow()  # saving takes it too
+    if texture_only:
+        texture = TextureDetector(false_alarm_rate=false_alarm_rate).fit(images)
+        persistence.save(texture, output)
+        learned = f"learned from {n_of(len(files), 'image')}, which set"
+        click.echo(_summary(texture, output, learned, "About"))
+        return
     say(f"Training on {n_of(len(files), 'image')} of {images.shape[1]} x {images.shape[2]} pixels")
     detector = NCAEDetector(
         training=training,
@@ -120,12 +134,19 @@ def fit(
     persistence.save(detector, output)
 
     n_held_out = len(detector.calibration_scores_)
-    click.echo(
-        f"{output}: trained on {n_of(len(files) - n_held_out, 'image')} in {_duration(seconds)}, "
-        f"{n_held_out} held out for the threshold {detector.offset_:.6g}.\n"
-        f"At most {100 * detector.false_alarm_rate_:.3g} % of new good parts will be called "
+    learned = (
+        f"trained on {n_of(len(files) - n_held_out, 'image')} in {_duration(seconds)}, "
+        f"{n_held_out} held out for"
+    )
+    click.echo(_summary(detector, output, learned, "At most"))
+
+
+def _summary(detector: Any, model: str, learned: str, how_many: str) -> str:
+    return (
+        f"{model}: {learned} the threshold {detector.offset_:.6g}.\n"
+        f"{how_many} {100 * detector.false_alarm_rate_:.3g} % of new good parts will be called "
         "defective, if they are like these.\n"
-        f"Next: ncae score {output} NEW_IMAGES, or ncae report {output} NEW_IMAGES -o report.html"
+        f"Next: ncae score {model} NEW_IMAGES, or ncae report {model} NEW_IMAGES -o report.html"
     )
 
 

@@ -110,8 +110,8 @@ def _for_rate(detector: Any, rate: float, paths: tuple[str, ...], jobs: int) -> 
         detector.calibration_scores_ = scores
     elif not hasattr(detector, "calibration_scores_"):
         raise click.UsageError(
-            "This model held out no images in training (contamination is a number): give good "
-            "images that it was not trained on."
+            "This model has no scores of images held out of training: give good images that it was "
+            "not trained on."
         )
     detector.offset_, _ = conformal_offset(detector.calibration_scores_, rate)
 
