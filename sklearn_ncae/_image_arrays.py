@@ -1,6 +1,7 @@
 """Layouts of image stacks, checked with NumPy alone, for what runs without scikit-learn too."""
 
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -9,6 +10,12 @@ from numpy.typing import DTypeLike, NDArray
 
 # Pixels of the images that are worked on at a time (as float32: 64 MB).
 _CHUNK_PIXELS = 16_000_000
+
+# Images whose largest value is so many times that of training are taken to be in another unit.
+# Bright defects on dark parts are not that bright, and the unit of 8 bits is 1/255 or 257.
+_OTHER_UNIT = 1 / 50, 50
+# So many images are looked at.
+_SAMPLE = 8
 
 # The largest pixel values whose squares can be summed, in float32 and in float64.
 _LARGEST_SINGLE = 1e15
@@ -184,4 +191,40 @@ def check_fitted_shape(shape: tuple[int, ...], fitted: tuple[int, ...], name: st
             f"{name} was fitted on images of shape {fitted} (height, width, "
             f"channels), got images of shape {shape}. Resize them, for example with "
             "ImageLoader(size=...)."
+        )
+
+
+def warn_of_other_unit(
+    images: NDArray[Any], pixel_range: Sequence[float] | None, name: str
+) -> None:
+    """Warn of images from 0 to 1 for a detector of images from 0 to 255, and the like.
+
+    Parameters
+    ----------
+    images : ndarray of shape (n, h, w, c)
+        A few of them are looked at.
+    pixel_range : (float, float) or None
+        Smallest and largest pixel value of training, where they are known.
+    name : str
+        Who takes the images, for the message.
+
+    Warns
+    -----
+    UserWarning
+        If the values are many times as large as in training, or a small part of that.
+    """
+    if pixel_range is None or not len(images):
+        return
+    sample = images[:: -(-len(images) // _SAMPLE)]
+    low, high = pixel_range
+    lowest, largest = float(sample.min()), float(sample.max())
+    factor = max(-lowest, largest) / max(-low, high)
+    # One value throughout is of any unit, and what is not finite is for others to refuse.
+    if (lowest < largest and factor < _OTHER_UNIT[0]) or _OTHER_UNIT[1] < factor < np.inf:
+        warnings.warn(
+            f"The images have values from {lowest:g} to {largest:g}, and those that {name} was "
+            f"fitted on from {low:g} to {high:g}. If they are in another unit, their scores mean "
+            "nothing: bring them to that of training.",
+            UserWarning,
+            stacklevel=4,
         )

@@ -17,8 +17,9 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_ncae._all_or_nothing import all_or_nothing
-from sklearn_ncae._image_arrays import chunks
+from sklearn_ncae._image_arrays import chunks, warn_of_other_unit
 from sklearn_ncae._image_outliers import ImageOutlierMixin
+from sklearn_ncae._pixel_scale import PixelScale
 from sklearn_ncae.images import check_image_stack
 from sklearn_ncae.reconstructor import NCAEReconstructor
 from sklearn_ncae.residuals import (
@@ -252,7 +253,11 @@ class _ResidualDetectorBase(ImageOutlierMixin):
 
     def _check(self, X: ArrayLike) -> tuple[NDArray[Any], tuple[int, ...]]:
         check_is_fitted(self)
-        return check_image_stack(self, X, image_shape=self.image_shape, reset=False)
+        images, layout = check_image_stack(self, X, image_shape=self.image_shape, reset=False)
+        scale = getattr(self.reconstructor_, "_scale", None)
+        if isinstance(scale, PixelScale):
+            warn_of_other_unit(images, scale.pixel_range, type(self).__name__)
+        return images, layout
 
     def _predict(self, images: NDArray[Any]) -> NDArray[Any]:
         """Reconstruct a stack (n, h, w, c), handing over images as they were laid out in fit."""

@@ -19,7 +19,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sklearn_ncae._image_arrays import as_stack, check_fitted_shape, check_rank, with_channels
+from sklearn_ncae._image_arrays import (
+    as_stack,
+    check_fitted_shape,
+    check_rank,
+    warn_of_other_unit,
+    with_channels,
+)
 from sklearn_ncae._optional import import_extra
 
 __all__ = ["OnnxDetector", "export"]
@@ -401,7 +407,7 @@ class OnnxDetector:
             raise ValueError(f"Input X contains {what}.")
         return converted.reshape(len(batch), *self._layout)
 
-    def _check(self, X: Any) -> tuple[NDArray[Any], tuple[int, ...]]:
+    def _check_stack(self, X: Any) -> tuple[NDArray[Any], tuple[int, ...]]:
         """Images as (n, h, w, c), and the layout they came in; errors as of scikit-learn."""
         name = type(self).__name__
         X = as_stack(X, name)
@@ -438,6 +444,11 @@ class OnnxDetector:
         check_rank(X.shape, name)
         images = X.reshape(len(X), *with_channels(layout))
         check_fitted_shape(images.shape[1:], self.image_shape_, name)
+        return images, layout
+
+    def _check(self, X: Any) -> tuple[NDArray[Any], tuple[int, ...]]:
+        images, layout = self._check_stack(X)
+        warn_of_other_unit(images, self.metadata_.get("pixel_range"), type(self).__name__)
         return images, layout
 
     def __getstate__(self) -> dict[str, Any]:

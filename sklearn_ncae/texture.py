@@ -17,7 +17,7 @@ from sklearn.base import _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_ncae._image_arrays import block_means, chunks
+from sklearn_ncae._image_arrays import block_means, chunks, warn_of_other_unit
 from sklearn_ncae._image_outliers import ImageOutlierMixin
 from sklearn_ncae._pixel_scale import PixelScale
 from sklearn_ncae.images import check_image_stack
@@ -215,6 +215,7 @@ class TextureDetector(ImageOutlierMixin):
     def _describe(self, X: ArrayLike) -> Floats:
         check_is_fitted(self)
         images, _ = check_image_stack(self, X, image_shape=self.image_shape, reset=False)
+        warn_of_other_unit(images, self._scale.pixel_range, type(self).__name__)
         return describe_texture(images, self._scale)
 
 

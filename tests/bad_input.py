@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 from scipy import sparse
+from sklearn.base import clone
 
 from sklearn_ncae import NCAEDetector, NCAEReconstructor, ResidualDetector, ResidualStatistics
 from sklearn_ncae.baselines import MeanBrightnessDetector, PCAReconstructor
@@ -294,6 +295,7 @@ class Tools:
             epochs=1,
             random_state=0,
         ).fit(X)
+        texture = TextureDetector(contamination=0.2)
         truth = np.zeros(X.shape, bool)
         truth[:, 2:5, 3:9] = True
         self.by_name: dict[str, Callable[[Any], Any]] = {
@@ -302,8 +304,8 @@ class Tools:
             "NCAEReconstructor.predict": detector.reconstructor_.predict,
             "ResidualDetector.fit": self._fit_pca,
             "ResidualDetector.score_samples": self._pca().fit(X).score_samples,
-            "TextureDetector.fit": lambda X: TextureDetector().fit(X).offset_,
-            "TextureDetector.score_samples": TextureDetector().fit(X).score_samples,
+            "TextureDetector.fit": lambda X: texture.fit(X).offset_,
+            "TextureDetector.score_samples": clone(texture).fit(X).score_samples,
             "ResidualStatistics.transform": ResidualStatistics().transform,
             "MeanBrightnessDetector.score_samples": MeanBrightnessDetector().fit(X).score_samples,
             "draw_defects": lambda X: draw_defects(_with_channel(X), random_state=0)[0],
