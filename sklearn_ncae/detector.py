@@ -185,7 +185,9 @@ class _ResidualDetectorBase(ImageOutlierMixin):
         Returns
         -------
         scores : ndarray of shape (n,), float64
-            Each depends on its own image alone, not on the other images of X.
+            Each depends on its own image alone, not on the other images of X: of NCAEDetector bit
+            by bit, of ResidualDetector as far as that holds for its reconstructor. (Where one
+            image of float32 is beyond 1e15, all are computed in float64.)
 
         Raises
         ------

@@ -24,6 +24,8 @@ from sklearn_ncae._image_arrays import (
 )
 from sklearn_ncae._optional import import_extra
 
+# The largest value of 12 bits.
+_TWELVE_BITS = 4095
 _FULL_SCALE = {"uint8": 255, "uint16": 65535, "float32": 1}
 
 _READING: dict[str, list[Any]] = {
@@ -159,7 +161,8 @@ def read_image(
     Transparency is ignored. Grayscale files of 16 bits (PNG, TIFF, PGM) keep their precision with
     ``dtype="uint16"`` and ``"float32"``; Pillow reads 16-bit colour files as 8-bit ones. A camera
     of 10 or 12 bits that leaves the upper bits of a 16-bit file empty gives dark images: the
-    scale is that of the file, never that of the single image, so that images stay comparable.
+    scale is that of the file, never that of the single image, so that images stay comparable. As
+    uint8 they keep few gray levels, of which a warning tells.
 
     Examples
     --------
@@ -405,7 +408,16 @@ def _decode(
             "and white are unknown. Save it with 8 or 16 bits."
         )
     if deep:
-        bands = [pil.fromarray(np.asarray(image).astype(np.float32))]
+        values = np.asarray(image)
+        if dtype == "uint8" and 0 < values.max() <= _TWELVE_BITS:
+            warnings.warn(
+                f"A 16-bit file has no value above {_TWELVE_BITS}, as those of 10- and 12-bit "
+                "cameras: of 8 bits, few gray levels are left. Read it with dtype='uint16' or "
+                "'float32', or write such files with their values times 16.",
+                UserWarning,
+                stacklevel=2,
+            )
+        bands = [pil.fromarray(values.astype(np.float32))]
     else:
         # Averages rounded to 8 bits are all that uint8 needs, and several times faster.
         bands = [image] if dtype == "uint8" else [band.convert("F") for band in image.split()]

@@ -322,7 +322,7 @@ def test_report_with_and_without_labels(model, parts, tmp_path):
     assert "open it in a browser" in result.stdout
     page = output.read_text(encoding="utf-8")
     assert "Our &lt;parts>" in page or "Our &lt;parts&gt;" in page
-    assert '"labels":[-1,' in page and '["trained_on","none"]' in page
+    assert '"labels":[-1,' in page and '["trained on","none"]' in page
     found = leakage_report([str(train / "a.png")], [str(parts / "good" / "00.png")])
     assert f"{found.leaked.sum()} image" in result.stderr
     (parts / "good" / "99.png").write_text("no image")
@@ -385,6 +385,9 @@ def test_texts_of_summaries():
     as_text = MODULES["info"].as_text
     assert as_text({"a": 1, "b": [1, 2]}) == "a 1, b 1, 2"
     assert as_text(None) == as_text([]) == "none"
+    assert as_text(1 / 13) == "0.0769231"
+    words = MODULES["info"].in_words({"n_samples_fit": 48, "false_alarm_rate": 0.1, "saved_at": ""})
+    assert words == {"images trained on": "48", "false-alarm rate": "0.1", "saved at": ""}
 
 
 # ---- with real model files --------------------------------------------------------------------
@@ -469,7 +472,7 @@ def test_an_exported_model_scores_the_same(trained, tmp_path):
         *([float(row["score"]) for row in rows] for rows in (kept, other)), rtol=1e-5, atol=1e-4
     )
     assert [row["p_value"] for row in kept] == [row["p_value"] for row in other]
-    assert "offset" in ncae("info", exported).stdout
+    assert "threshold" in ncae("info", exported).stdout
     assert "cannot be tuned" in ncae("tune", exported, "--threshold", "1", code=2).stderr
     ncae("report", exported, folder / "test", "-o", tmp_path / "report.html")
 

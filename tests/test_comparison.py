@@ -89,7 +89,13 @@ class TestCompareDetectors:
     def test_table_of_real_detectors(self):
         X, y = make_images()
         detectors = {"forest": forest(), "lof": outlier_factor()}
-        table, splits = compare_detectors(detectors, X, y, cv=5, random_state=0, return_splits=True)
+        seen = []
+        table, splits = compare_detectors(
+            detectors, X, y, cv=5, random_state=0, return_splits=True, progress=seen.append
+        )
+        assert [(row["detector"], row["split"]) for row in seen] == [
+            (name, split) for name in (*detectors, "mean brightness") for split in range(5)
+        ]
         assert set(table.index) == {"forest", "lof", "mean brightness"}
         assert table["roc_auc"].is_monotonic_decreasing
         assert table.index[0] == "lof"

@@ -273,3 +273,14 @@ class TestInScikitLearn:
             warnings.simplefilter("ignore", UserWarning)
             with pytest.raises(OSError, match=r"part_0\.png"):
                 search.fit(paths, [1, -1, 1, -1, 1])
+
+
+@pytest.mark.parametrize(("factor", "warns"), [(1, True), (16, False)])
+def test_twelve_bits_in_sixteen_are_pointed_out(tmp_path, factor, warns):
+    values = factor * np.arange(4096, dtype=np.uint16).reshape(64, 64)
+    Image.fromarray(values).save(tmp_path / "part.png")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        image = read_image(tmp_path / "part.png")
+        np.testing.assert_array_equal(read_image(tmp_path / "part.png", dtype="uint16"), values)
+    assert len(caught) == warns and len(np.unique(image)) == (17 if warns else 256)

@@ -30,8 +30,8 @@ from sklearn_ncae._cli.base import (
     type=ImageSize(),
     default="128",
     show_default=True,
-    help="Images are brought to this side, or HEIGHTxWIDTH; native keeps theirs. Larger ones show "
-    "smaller defects and take longer.",
+    help="Images are brought to this side, or HEIGHTxWIDTH, whatever their aspect ratio; native "
+    "keeps theirs. Larger ones show smaller defects and take longer.",
 )
 @click.option(
     "--color/--gray", default=False, show_default=True, help="Whether hue tells good from bad."

@@ -7,6 +7,17 @@ import click
 
 from sklearn_ncae._cli.base import MODEL, NcaeCommand, load_detector
 
+# What entries of a summary are called that do not speak for themselves.
+_WORDS = {
+    "image_shape": "height, width, channels",
+    "n_samples_fit": "images trained on",
+    "n_calibration": "images held out",
+    "n_weights": "weights of the network",
+    "left_out": "parameters left out",
+    "offset": "threshold",
+    "false_alarm_rate": "false-alarm rate",
+}
+
 
 @click.command(cls=NcaeCommand)
 @click.argument("model", type=MODEL)
@@ -22,9 +33,10 @@ def info(model: str, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(summary))
         return
-    width = max(map(len, summary))
-    for name, value in summary.items():
-        click.echo(f"{name:{width}}  {as_text(value)}")
+    words = in_words(summary)
+    width = max(map(len, words))
+    for name, text in words.items():
+        click.echo(f"{name:{width}}  {text}")
 
 
 def model_summary(path: str) -> dict[str, Any]:
@@ -36,10 +48,19 @@ def model_summary(path: str) -> dict[str, Any]:
     return persistence.info(path)
 
 
+def in_words(summary: dict[str, Any]) -> dict[str, str]:
+    """Return a summary for people: plain words, and no more digits than they read."""
+    return {
+        _WORDS.get(name, name.replace("_", " ")): as_text(value) for name, value in summary.items()
+    }
+
+
 def as_text(value: Any) -> str:
     """Return a value of a summary for people."""
     if isinstance(value, dict):
         return ", ".join(f"{name} {as_text(one)}" for name, one in value.items())
     if isinstance(value, list | tuple):
         return ", ".join(map(as_text, value)) or "none"
+    if isinstance(value, float):
+        return f"{value:.6g}"
     return "none" if value is None else str(value)

@@ -18,7 +18,7 @@ from sklearn_ncae._cli.base import (
     report_unreadable,
     say,
 )
-from sklearn_ncae._cli.info import as_text, model_summary
+from sklearn_ncae._cli.info import in_words, model_summary
 
 
 @click.command(cls=NcaeCommand)
@@ -113,7 +113,7 @@ def report(
             names=[os.path.relpath(file, folder) for file in files],
             costs={"missed_defect": missed_defect, "false_alarm": false_alarm},
             leakage=leakage,
-            summary={name: as_text(value) for name, value in model_summary(model).items()},
+            summary=in_words(model_summary(model)),
             title=title or f"{model} on {folder}",
             thumbnail_size=thumbnails,
             n_jobs=jobs,
