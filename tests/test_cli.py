@@ -49,7 +49,7 @@ def model(tmp_path, monkeypatch, detector):
     """A file that the commands take for a model."""
     for name in ("score", "report", "tune"):
         monkeypatch.setattr(MODULES[name], "load_detector", lambda path: deepcopy(detector))
-    monkeypatch.setattr(MODULES["report"], "model_summary", lambda path: {"trained_on": None})
+    monkeypatch.setattr(MODULES["report"], "model_summary", lambda path: {"trained_on": 3})
     path = tmp_path / "part.ncae"
     path.touch()
     return path
@@ -322,7 +322,7 @@ def test_report_with_and_without_labels(model, parts, tmp_path):
     assert "open it in a browser" in result.stdout
     page = output.read_text(encoding="utf-8")
     assert "Our &lt;parts>" in page or "Our &lt;parts&gt;" in page
-    assert '"labels":[-1,' in page and '["trained on","none"]' in page
+    assert '"labels":[-1,' in page and '["trained on","3"]' in page
     found = leakage_report([str(train / "a.png")], [str(parts / "good" / "00.png")])
     assert f"{found.leaked.sum()} image" in result.stderr
     (parts / "good" / "99.png").write_text("no image")
@@ -386,7 +386,9 @@ def test_texts_of_summaries():
     assert as_text({"a": 1, "b": [1, 2]}) == "a 1, b 1, 2"
     assert as_text(None) == as_text([]) == "none"
     assert as_text(1 / 13) == "0.0769231"
-    words = MODULES["info"].in_words({"n_samples_fit": 48, "false_alarm_rate": 0.1, "saved_at": ""})
+    words = MODULES["info"].in_words(
+        {"n_samples_fit": 48, "false_alarm_rate": 0.1, "saved_at": "", "training": None}
+    )
     assert words == {"images trained on": "48", "false-alarm rate": "0.1", "saved at": ""}
 
 

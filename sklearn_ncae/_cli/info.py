@@ -11,7 +11,7 @@ from sklearn_ncae._cli.base import MODEL, NcaeCommand, load_detector
 _WORDS = {
     "image_shape": "height, width, channels",
     "n_samples_fit": "images trained on",
-    "n_calibration": "images held out",
+    "n_calibration": "images behind the threshold",
     "n_weights": "weights of the network",
     "left_out": "parameters left out",
     "offset": "threshold",
@@ -49,9 +49,11 @@ def model_summary(path: str) -> dict[str, Any]:
 
 
 def in_words(summary: dict[str, Any]) -> dict[str, str]:
-    """Return a summary for people: plain words, and no more digits than they read."""
+    """Return a summary for people: plain words, no more digits than they read, what there is."""
     return {
-        _WORDS.get(name, name.replace("_", " ")): as_text(value) for name, value in summary.items()
+        _WORDS.get(name, name.replace("_", " ")): as_text(value)
+        for name, value in summary.items()
+        if value is not None
     }
 
 

@@ -91,8 +91,8 @@ def tune(
         detector.false_alarm_rate_ = promised_rate(detector.calibration_scores_, detector.offset_)
         click.echo(
             f"At most {100 * detector.false_alarm_rate_:.3g} % of new good parts will be called "
-            f"defective, judged by {n_of(len(detector.calibration_scores_), 'good image')} that "
-            "the model was not trained on."
+            f"defective, judged by {n_of(len(detector.calibration_scores_), 'good image')}"
+            f"{', if the model was not trained on these' if paths else ''}."
         )
     if output is not None:
         from sklearn_ncae import persistence
