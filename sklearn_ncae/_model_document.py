@@ -190,7 +190,7 @@ _ATTRIBUTES: dict[str, dict[str, Callable[[Any], bool]]] = {
     },
 }
 _OPTIONAL = {
-    "n_features_in_",  # a detector's reconstructor has none
+    "n_features_in_",  # the reconstructors of older files have none
     "feature_names_in_",
     "n_samples_fit_",
     "calibration_scores_",
