@@ -11,7 +11,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import accuracy_score, average_precision_score, f1_score, make_scorer
 from sklearn.metrics import roc_auc_score as sk_roc_auc_score
-from sklearn.utils import check_array, check_consistent_length, check_random_state, get_tags
+from sklearn.utils import (
+    check_array,
+    check_consistent_length,
+    check_random_state,
+    column_or_1d,
+    get_tags,
+)
 from sklearn.utils._param_validation import Interval, validate_params
 
 from sklearn_ncae._labels import check_detection_labels
@@ -128,6 +134,11 @@ def detection_scores_from_predictions(
     if y_pred is not None:
         # +1 and -1 have the signs of the decisions they stand for.
         predicted = check_detection_labels(y_pred, pos_label=pos_label, need_both=False)
+        if pos_label is not None and not np.isin(y_pred, y_true).all():
+            raise ValueError(
+                f"y_pred has labels that y_true has not: {np.setdiff1d(y_pred, y_true)[:5]}. "
+                "Convert both to one convention."
+            )
         check_consistent_length(labels, predicted)
     return {
         "accuracy": _accuracy(labels, predicted),
@@ -369,7 +380,7 @@ def bootstrap_confidence_interval(
     if isinstance(metric, str):
         _check_metric_name(metric)
     labels, values = _checked(y_true, scores, pos_label)
-    group_of = np.arange(labels.size) if groups is None else np.asarray(groups)
+    group_of = np.arange(labels.size) if groups is None else column_or_1d(groups)
     check_consistent_length(labels, group_of)
     _, group_index, sizes = np.unique(group_of, return_inverse=True, return_counts=True)
     members = np.split(np.argsort(group_index, kind="stable"), np.cumsum(sizes)[:-1])

@@ -8,6 +8,7 @@ from sklearn.utils import assert_all_finite, check_consistent_length, column_or_
 
 from sklearn_ncae._labels import check_detection_labels
 from sklearn_ncae._optional import import_extra
+from sklearn_ncae._residual_maps import part_with
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart; its yellow is too pale for
 # lines. Shapes, hatches and dashes repeat what the colours say.
@@ -61,5 +62,8 @@ def scores_and_threshold(
             f"got {response_method!r}."
         )
     scores = np.asarray(estimator.score_samples(X), np.float64)
-    # A pipeline does not show offset_, but decision_function = score_samples - offset_.
+    part = part_with(estimator, "offset_")[0]
+    if part is not None:
+        return scores, float(np.asarray(part.offset_).item())
+    # But for rounding, decision_function = score_samples - offset_.
     return scores, float(scores[0] - estimator.decision_function(X[:1])[0])

@@ -125,6 +125,7 @@ def write_report(
     labels = None
     if y is not None:
         labels = check_detection_labels(y, pos_label=pos_label, need_both=False)
+    names = None if names is None else list(names)
     for name, given in (("y", labels), ("names", names)):
         if given is not None and len(given) != len(X):
             raise ValueError(f"{name} has {len(given)} entries for {len(X)} images.")
@@ -133,12 +134,13 @@ def write_report(
     if costs is not None:
         check_costs(costs)
     import_extra("PIL.Image", "images")
-    if threshold is None:
-        threshold = threshold_of(detector)
+    threshold = threshold_of(detector) if threshold is None else float(threshold)
+    if not math.isfinite(threshold):
+        raise ValueError(f"threshold={threshold!r} must be a finite number.")
     scored = score_images(detector, X, names=names, threshold=threshold, maps=True, n_jobs=n_jobs)
     data: dict[str, Any] = {
         "threshold": threshold,
-        "costs": dict(costs or _DEFAULT_COSTS),
+        "costs": {name: float(cost) for name, cost in (costs or _DEFAULT_COSTS).items()},
         "created": datetime.now().astimezone().strftime("%Y-%m-%d %H:%M"),
         "leaks": _leaks(leakage, names),
         "summary": [[str(key), str(value)] for key, value in (summary or {}).items()],

@@ -42,6 +42,10 @@ def check_detection_labels(
     labels = column_or_1d(np.asarray(y))
     if labels.size == 0:
         raise ValueError("y has no labels; give one label per image, +1 for good, -1 for a defect.")
+    if any(label is None or label != label for label in labels.tolist()):
+        raise ValueError(
+            "y has missing labels (None or nan): label those images, or leave them out."
+        )
     found = sorted({_plain(label) for label in labels.tolist()}, key=str)
     shown = ", ".join(map(repr, found[:5])) + (", ..." if len(found) > 5 else "")
 

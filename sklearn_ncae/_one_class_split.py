@@ -103,7 +103,7 @@ class OneClassSplit(BaseCrossValidator):
         n_classes = np.unique(labels).size
         splitter = check_cv(self.cv, labels, classifier=True)
         for fold, (train, test) in enumerate(splitter.split(X, y, groups)):
-            train, test = good_only(train, labels, fold), np.asarray(test)
+            train, test = good_only(train, labels, fold), as_rows(test)
             if np.unique(labels[test]).size < n_classes:
                 missing = "defect" if (labels[test] == 1).all() else "good image"
                 warnings.warn(
@@ -142,8 +142,14 @@ class OneClassSplit(BaseCrossValidator):
         return get_routing_for_object(self.cv)
 
 
+def as_rows(side: Any) -> NDArray[np.intp]:
+    """Return one side of a split as indices, where it is a mask too."""
+    side = np.asarray(side)
+    return np.flatnonzero(side) if side.dtype == bool else side
+
+
 def good_only(train: Any, labels: NDArray[np.int64], fold: int) -> NDArray[np.intp]:
-    train = np.asarray(train)
+    train = as_rows(train)
     good: NDArray[np.intp] = train[labels[train] == 1]
     if good.size == 0:
         raise ValueError(

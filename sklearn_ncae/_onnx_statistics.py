@@ -238,6 +238,9 @@ def add_texture(
     code = add("MatMul", rows, add("Transpose", components, perm=[1, 0]))
     usual = add("MatMul", code, components)
     left = add("Reshape", add("Sub", rows, usual), integers(-1, *model.mean.shape))
+    left = add(
+        "Where", add("Greater", add("Abs", left), np.float64(texture._ROUNDING)), left, _ZERO
+    )
     left = add("Max", left, add("Mul", left, model._either_way))
 
     def gathered(part: str) -> str:

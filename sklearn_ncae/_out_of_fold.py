@@ -14,10 +14,14 @@ def seeded_clone(detector: Any, random_state: Any) -> Any:
     detector = clone(detector)
     if random_state is not None:
         generator = check_random_state(random_state)
+        params = detector.get_params(deep=True)
         unset = [
             name
-            for name, value in sorted(detector.get_params(deep=True).items())
-            if value is None and (name == "random_state" or name.endswith("__random_state"))
+            for name, value in sorted(params.items())
+            if value is None
+            and (name == "random_state" or name.endswith("__random_state"))
+            # Keras models are seeded by Keras.
+            and not getattr(params.get(name.removesuffix("__random_state")), "_unseeded", False)
         ]
         detector.set_params(**{name: generator.randint(2**31 - 1) for name in unset})
     return detector

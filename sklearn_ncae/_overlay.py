@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import maximum_filter
 
 from sklearn_ncae._optional import import_extra
 
@@ -18,15 +17,24 @@ _COVER = 0.75
 _LEAST_SPAN = 0.1
 
 
+def full_scale(images: NDArray[Any]) -> tuple[float, float]:
+    """Return black and white of images: by their dtype, or else the usual ones that hold them."""
+    if images.dtype in (np.uint8, np.uint16):
+        return 0.0, float(np.iinfo(images.dtype).max)
+    low, high = float(images.min()), float(images.max())
+    usual = (1.0, 255.0, 65535.0) if images.dtype.kind in "fb" else (255.0, 65535.0)
+    white = next((white for white in usual if high <= white), None)
+    if low < 0 or white is None:
+        return low, high if high > low else low + 1.0
+    return 0.0, white
+
+
 def picture_of(image: NDArray[Any]) -> Any:
     """Return an image (h, w) or (h, w, c) as a gray or colour picture of 8 bits."""
     pil = import_extra("PIL.Image", "images")
     if image.dtype != np.uint8:
-        integers = np.issubdtype(image.dtype, np.integer)
-        low, high = (0.0, float(np.iinfo(image.dtype).max)) if integers else (0.0, 1.0)
-        if not integers and (image.min() < 0 or image.max() > 1):
-            low, high = float(image.min()), float(image.max())
-        scaled = (image.astype(np.float64) - low) / ((high - low) or 1.0)
+        black, white = full_scale(image)
+        scaled = (image.astype(np.float64) - black) / (white - black)
         image = np.rint(255 * np.clip(scaled, 0, 1)).astype(np.uint8)
     if image.ndim == 3 and image.shape[2] != 3:
         image = np.rint(image.mean(axis=2)).astype(np.uint8)
@@ -41,9 +49,11 @@ def shrunk(of_image: NDArray[np.float32], side: int) -> NDArray[np.float32]:
     step = max(of_image.shape) / side
     if step <= 1:
         return of_image
-    strongest = maximum_filter(of_image, size=math.ceil(step))
-    rows, columns = (((np.arange(n // step) + 0.5) * step).astype(int) for n in of_image.shape)
-    return strongest[rows][:, columns]
+    for axis, n in enumerate(of_image.shape):
+        n_blocks = math.ceil(n / step)
+        starts = np.arange(n_blocks) * n // n_blocks
+        of_image = np.maximum.reduceat(of_image, starts, axis=axis)
+    return of_image
 
 
 def common_scale(of_images: Sequence[NDArray[np.float32]]) -> tuple[float, float]:

@@ -82,6 +82,8 @@ class ScoreDistributionDisplay:
         """
         self.ax_, self.figure_ = make_axes(ax)
         pooled = np.concatenate([self.good_scores, self.defect_scores])
+        if isinstance(bins, int) and np.ptp(pooled) <= 1e-12 * np.abs(pooled).max():
+            bins = 1  # there is no room for more between such scores
         edges = np.histogram_bin_edges(pooled, bins=bins)
         for scores, name, color, hatch in (
             (self.good_scores, "good", BLUE, None),

@@ -278,6 +278,8 @@ def _column(which: str | int, names: list[str]) -> str:
 
 def _implied_threshold(values: NDArray[np.float64], decisions: NDArray[np.float64]) -> float | None:
     """Return the threshold on `values` where the decision depends on nothing else."""
+    if np.ptp(decisions) == 0:
+        return None
     # decision = score - offset, and a score is a statistic itself or its negative.
     for sign in (-1.0, 1.0):
         offsets = values - sign * decisions

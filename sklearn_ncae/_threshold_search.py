@@ -97,7 +97,8 @@ def cost_offset(y: ArrayLike, scores: ArrayLike, costs: Mapping[str, float]) -> 
     assert_all_finite(values, input_name="scores")
     candidates = candidate_thresholds(values, labels, limit=len(values) + 2)
     mean_costs = -mean_over_folds(cost_metric(costs), [labels], [values], candidates)
-    best = int(np.argmin(mean_costs))
+    # Of equally cheap ones, but for rounding, the first.
+    best = int(np.argmax(mean_costs <= mean_costs.min() * (1 + 1e-12)))
     return float(candidates[best]), abs(float(mean_costs[best]))  # not -0.0
 
 
@@ -115,6 +116,8 @@ def scorer_metric(scoring: Any) -> Metric:
             "threshold. Use a metric of predictions such as 'f1' or 'balanced_accuracy'."
         )
     kwargs = dict(scorer._kwargs)
+    # What a partial function sets is its own.
+    kwargs = getattr(scorer._score_func, "keywords", {}) | kwargs
     known = inspect.signature(scorer._score_func).parameters
     if "pos_label" in known and kwargs.get("average", "binary") == "binary":
         kwargs.setdefault("pos_label", -1)

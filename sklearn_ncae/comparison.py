@@ -17,6 +17,7 @@ from sklearn.utils.parallel import Parallel, delayed
 
 from sklearn_ncae._detection_metrics import decision_of, detection_scores_from_predictions
 from sklearn_ncae._labels import check_detection_labels
+from sklearn_ncae._one_class_split import as_rows
 from sklearn_ncae._optional import import_extra
 from sklearn_ncae.baselines import MeanBrightnessDetector
 
@@ -112,7 +113,7 @@ def compare_detectors(
           milliseconds.
         - ``difference``: mean of `metric` minus that of the reference, and ``p_value``.
         - ``verdict``: ``"reference"``, ``"better"``, ``"worse"``, ``"no clear difference"``,
-          ``"too few splits"`` (fewer than 5) or ``"failed"``.
+          ``"too few splits"`` (fewer than 5), ``"failed"`` or ``"reference failed"``.
         - ``error``: empty, or in which split and step which error was raised. All figures of
           such a row are nan, because a mean over fewer splits could not be compared.
     splits : pandas.DataFrame
@@ -197,10 +198,7 @@ def _checked_splits(
     splitter = check_cv(cv, labels, classifier=True)
     splits = []
     for index, (train, test) in enumerate(splitter.split(X, labels, groups)):
-        train, test = (
-            np.flatnonzero(rows) if np.asarray(rows).dtype == bool else np.asarray(rows)
-            for rows in (train, test)
-        )
+        train, test = as_rows(train), as_rows(test)
         for rows, needed, where in ((train, 1, "training"), (test, 1, "test"), (test, -1, "test")):
             if not np.any(labels[rows] == needed):
                 raise ValueError(

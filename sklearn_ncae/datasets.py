@@ -1,7 +1,7 @@
 """Images of good and defective parts: drawn ones, solar cells, and a user's own folders."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from numbers import Integral
 from pathlib import Path
 from typing import Any
@@ -247,6 +247,38 @@ def load_elpv(
     )
 
 
+def walk_images(
+    folder: str | os.PathLike[str], onerror: Callable[[OSError], object] | None = None
+) -> Iterator[str]:
+    """Yield the image files of a folder and its subfolders, in the order of their names.
+
+    Parameters
+    ----------
+    folder : str or os.PathLike
+        Links to folders are followed, but for those that lead back. Names that start with a dot
+        are left out.
+    onerror : callable, default=None
+        Called with the error of a folder that cannot be read.
+
+    Yields
+    ------
+    str
+        The paths of files with the suffix of an image.
+    """
+
+    def leads_back(path: str, name: str) -> bool:
+        here, there = os.path.realpath(path), os.path.realpath(os.path.join(path, name))
+        return os.path.commonpath([here, there]) == there
+
+    for path, subfolders, files in os.walk(folder, onerror=onerror, followlinks=True):
+        subfolders[:] = sorted(
+            name for name in subfolders if not name.startswith(".") and not leads_back(path, name)
+        )
+        for name in sorted(files):
+            if not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES:
+                yield os.path.join(path, name)
+
+
 @validate_params(
     {
         "folder": [str, os.PathLike],
@@ -356,13 +388,9 @@ def load_image_folder(
 
     # (path, split, kind) of every image file that lies in a subfolder.
     found: list[tuple[Path, str, str]] = []
-    for path in sorted(root.rglob("*"), key=lambda path: path.relative_to(root).as_posix()):
-        inside = path.relative_to(root).parts
-        if path.suffix.lower() not in IMAGE_SUFFIXES or any(
-            part.startswith(".") for part in inside
-        ):
-            continue
-        folders = inside[:-1]
+    images_found = map(Path, walk_images(root))
+    for path in sorted(images_found, key=lambda path: path.relative_to(root).as_posix()):
+        folders = path.relative_to(root).parts[:-1]
         split = folders[0].lower() if folders and folders[0].lower() in _SPLITS else ""
         below = folders[1:] if split else folders
         if below and below[0].lower() != "ground_truth" and path.is_file():

@@ -139,7 +139,7 @@ class _ResidualDetectorBase(ImageOutlierMixin):
         images, layout = check_image_stack(self, X, image_shape=self.image_shape, reset=True)
         names = self._check_statistic()
         random_state = check_random_state(self.random_state)
-        self._layout = layout if self.image_shape is None else tuple(self.image_shape)
+        self._layout = layout if self.image_shape is None else tuple(map(int, self.image_shape))
         self._names = names
 
         rows = np.arange(len(images))

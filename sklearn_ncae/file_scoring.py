@@ -6,7 +6,6 @@ import time
 import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,10 +13,12 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 
+from sklearn_ncae._image_arrays import without_mask
+from sklearn_ncae._overlay import full_scale
 from sklearn_ncae._pixel_scale import PixelScale
 from sklearn_ncae._residual_maps import part_with, strongest_channel
 from sklearn_ncae.calibration import conformal_p_values
-from sklearn_ncae.datasets import IMAGE_SUFFIXES
+from sklearn_ncae.datasets import walk_images
 from sklearn_ncae.images import ImageLoader
 
 # Where a detector marks no defects, a residual of this part of the full scale is drawn strongest.
@@ -99,11 +100,8 @@ def find_image_files(paths: Iterable[str | os.PathLike[str]]) -> list[str]:
 
     for path in [os.fspath(path) for path in paths]:
         if os.path.isdir(path):
-            for folder, subfolders, files in os.walk(path, onerror=_warn_unreadable):
-                subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-                for name in sorted(files):
-                    if not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES:
-                        add(os.path.join(folder, name))
+            for image in walk_images(path, onerror=_warn_unreadable):
+                add(image)
         elif os.path.lexists(path):  # a broken link is a file that cannot be read
             add(path)
         else:
@@ -245,7 +243,8 @@ def score_images(
         images: NDArray[Any] | None
         errors: dict[str, str] = {}
         if loader is None:
-            readable, images = [str(i) for i in range(len(X))[part]], np.asarray(X[part])
+            readable = [str(i) for i in range(len(X))[part]]
+            images = np.asarray(without_mask(X[part], type(last).__name__))
             keys = readable
         else:
             keys = [os.fspath(path) for path in X[part]]
@@ -296,7 +295,7 @@ def threshold_of(detector: Any) -> float:
             f"{type(detector).__name__} has no offset_, so it does not say which scores are those "
             "of defects. Fit it first, or give a threshold."
         )
-    return float(part.offset_)
+    return float(np.asarray(part.offset_).item())  # OneClassSVM's is an array of one
 
 
 def loader_for(detector: Any, *, n_jobs: int | None = None) -> ImageLoader:
@@ -462,6 +461,5 @@ def _maps(detector: Any, images: NDArray[Any]) -> NDArray[np.float32] | None:
     if part is None:
         return None
     residual = np.abs(strongest_channel(np.asarray(part.residual(inputs), np.float32)))
-    integers = np.issubdtype(images.dtype, np.integer)
-    full_scale = np.iinfo(images.dtype).max if integers else 1.0
-    return np.clip(residual / np.float32(_STRONG_RESIDUAL * full_scale), 0, 1)
+    black, white = full_scale(images)
+    return np.clip(residual / np.float32(_STRONG_RESIDUAL * (white - black)), 0, 1)

@@ -27,7 +27,7 @@ from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import _num_samples, check_is_fitted
 
 from sklearn_ncae._labels import check_detection_labels
-from sklearn_ncae._one_class_split import OneClassSplit, good_only
+from sklearn_ncae._one_class_split import OneClassSplit, as_rows, good_only
 from sklearn_ncae._out_of_fold import fit_and_score, response, response_names, seeded_clone
 from sklearn_ncae._threshold_search import (
     candidate_thresholds,
@@ -281,6 +281,7 @@ class TunedThresholdDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
             If ``cv="prefit"`` and the detector is not fitted.
         """
         X, y = indexable(X, y)
+        self.__dict__.pop("cv_results_", None)  # of another fit
         objective = self._check_objective()
         labels = self._check_labels(X, y, objective)
         if objective is None:
@@ -417,7 +418,7 @@ class TunedThresholdDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
             # A user's splitter may expect the user's labels.
             splitter, y = check_cv(self.cv), labels if y is None else y
         splits = [
-            (good_only(train, labels, fold), np.asarray(test))
+            (good_only(train, labels, fold), as_rows(test))
             for fold, (train, test) in enumerate(splitter.split(X, y, **split_params))
         ]
         if not self.refit and len(splits) > 1:

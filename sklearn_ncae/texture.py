@@ -94,7 +94,7 @@ class TextureDetector(ImageOutlierMixin):
         What has been learned from the images.
     offset_ : float
         ``decision_function = score_samples - offset_``.
-    calibration_scores_ : ndarray of shape (n,)
+    calibration_scores_ : ndarray of shape (min(n, 1000),)
         Scores in cross-validation; only with ``contamination="auto"``.
     false_alarm_rate_ : float
         The rate that `offset_` stands for; only with ``contamination="auto"``.
@@ -161,7 +161,7 @@ class TextureDetector(ImageOutlierMixin):
             If X is not a stack of finite images of one size.
         """
         images, layout = check_image_stack(self, X, image_shape=self.image_shape, reset=True)
-        self._layout = layout if self.image_shape is None else tuple(self.image_shape)
+        self._layout = layout if self.image_shape is None else tuple(map(int, self.image_shape))
         self.n_samples_fit_ = len(images)
         self._scale = PixelScale.of(images, per_image=True)
         rows = representative_rows(np.arange(len(images)))

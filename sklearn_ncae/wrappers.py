@@ -59,6 +59,8 @@ class KerasReconstructor(BaseWrapper):
     (100,)
     """
 
+    _unseeded = True  # Keras seeds its layers by itself
+
     def __init__(
         self, model: Any = None, *, random_state: None = None, verbose: int = 0, **kwargs: Any
     ) -> None:

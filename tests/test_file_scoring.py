@@ -7,6 +7,8 @@ import pytest
 from PIL import Image
 from sklearn.ensemble import IsolationForest
 from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+from sklearn.svm import OneClassSVM
 
 from sklearn_ncae import ImageLoader, NCAEReconstructor, ResidualDetector
 from sklearn_ncae._pixel_scale import PixelScale
@@ -138,7 +140,7 @@ def test_an_unreadable_folder_is_named(tmp_path):
 
 
 def test_an_unreadable_folder_is_named_to_root_too(tmp_path, monkeypatch):
-    def walk(path, onerror):
+    def walk(path, onerror, followlinks):
         onerror(PermissionError(13, "Permission denied", "closed"))
         return iter([])
 
@@ -283,3 +285,33 @@ def test_a_watched_folder_may_be_gone_for_a_while(tmp_path):
     (tmp_path / "elsewhere" / "a.png").touch()
     (tmp_path / "elsewhere").rename(folder)
     assert next(watch) == [] and next(watch) == [str(folder / "a.png")]
+
+
+def test_thresholds_that_are_arrays_of_one(good_images):
+    detector = make_pipeline(
+        FunctionTransformer(lambda X: X.reshape(len(X), -1) / 255.0), OneClassSVM()
+    ).fit(good_images)
+    assert threshold_of(detector) == detector[-1].offset_[0]
+    assert len(list(score_images(detector, good_images))) == len(good_images)
+
+
+def test_maps_do_not_depend_on_the_number_type(detector, labelled_images):
+    images = labelled_images[0][38:42]
+    expected = [one.map for one in score_images(detector, images, maps=True)]
+    for dtype in (np.int64, np.float32):
+        found = [one.map for one in score_images(detector, images.astype(dtype), maps=True)]
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_masked_pixels_are_refused(detector, good_images):
+    with pytest.raises(ValueError, match="without masked pixels"):
+        next(score_images(detector, np.ma.masked_less(good_images, 80)))
+
+
+def test_links_to_folders_are_followed_unless_they_lead_back(tmp_path):
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / "a.png").touch()
+    (tmp_path / "parts" / "good").mkdir(parents=True)
+    (tmp_path / "parts" / "scratch").symlink_to(tmp_path / "store")
+    (tmp_path / "parts" / "good" / "again").symlink_to(tmp_path / "parts")
+    assert find_image_files([tmp_path / "parts"]) == [str(tmp_path / "parts" / "scratch" / "a.png")]

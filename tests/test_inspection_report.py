@@ -3,6 +3,7 @@ import re
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -10,6 +11,7 @@ from sklearn_ncae import ResidualDetector
 from sklearn_ncae._atomic import replacing
 from sklearn_ncae._overlay import (
     common_scale,
+    full_scale,
     map_levels,
     overlay_picture,
     picture_of,
@@ -54,6 +56,25 @@ def test_the_data_are_those_of_the_detector(tmp_path, detector, labelled_images)
     assert data["summary"] == [["Trained on", "32"]]
     assert len(seen) == len(data["thumbs"]) == len(data["maps"]) == 48
     assert data["errors"] == data["leaks"] == []
+
+
+def test_numbers_of_numpy_and_series_of_names(tmp_path, detector, good_images):
+    names = pd.Series(["n0", "n1", "n2"], index=[1, 2, 0])
+    leak = {"test": 1, "train": 5, "identical": True, "similarity": 1.0}
+    path = write_report(
+        tmp_path / "report.html",
+        detector,
+        good_images[:3],
+        names=names,
+        threshold=np.float32(-3),
+        costs={"missed_defect": np.int64(5), "false_alarm": 1},
+        leakage=SimpleNamespace(table=pd.DataFrame([leak])),
+    )
+    data = data_of(path)
+    assert data["names"] == ["n0", "n1", "n2"] and data["leaks"][0][0] == "n1"
+    assert data["threshold"] == -3 and data["costs"]["missed_defect"] == 5
+    with pytest.raises(ValueError, match="must be a finite number"):
+        write_report(path, detector, good_images[:3], threshold=np.nan)
 
 
 def test_without_labels_p_values_and_maps(tmp_path, good_images):
@@ -176,16 +197,37 @@ def test_maps_are_transparent_but_for_deviations():
     assert map_levels(of_image, 0.2, 1) is None
     of_image[50, 200] = 1
     small = map_levels(shrunk(of_image, 64), 0.2, 1)
-    assert small.size == (64, 24)
+    assert small.size == (64, 25)
     alpha = np.asarray(small.convert("RGBA"))[..., 3]
     assert alpha.max() > 150 and np.count_nonzero(alpha) <= 9
     rows, columns = np.nonzero(alpha)
-    assert abs(rows.mean() / 24 - 0.505) < 0.03 and abs(columns.mean() / 64 - 0.77) < 0.02
+    assert abs(rows.mean() / 25 - 0.505) < 0.03 and abs(columns.mean() / 64 - 0.77) < 0.02
 
     marked = np.asarray(overlay_picture(np.full((100, 260), 100, np.uint8), of_image))
     assert (marked[50, 200] != 100).all() and (marked[:50] == 100).all()
     plain = overlay_picture(np.full((4, 4), 100, np.uint8), np.ones((4, 4), np.float32))
     assert (np.asarray(plain) == 100).all()
+
+
+@pytest.mark.parametrize("shape", [(29, 960), (67, 960), (300, 200), (8, 640), (1, 65)])
+def test_nothing_is_lost_of_shrunk_maps(shape):
+    for row, column in ((0, 0), (-1, -1), (shape[0] // 2, -1), (-1, shape[1] // 2)):
+        of_image = np.zeros(shape, np.float32)
+        of_image[row, column] = 1
+        small = shrunk(of_image, 64)
+        assert max(small.shape) == 64 and small.max() == 1
+
+
+@pytest.mark.parametrize("dtype", ["int16", "int64", "float32", "float64"])
+def test_the_number_type_of_8_bit_pixels_does_not_matter(dtype, labelled_images):
+    images = labelled_images[0][:3]
+    assert full_scale(images.astype(dtype)) == (0, 255)
+    for image in images:
+        picture = picture_of(image.astype(dtype))
+        np.testing.assert_array_equal(np.asarray(picture), image)
+    assert full_scale(np.array([0.0, 1.0])) == (0, 1) and full_scale(np.zeros(2)) == (0, 1)
+    assert full_scale(np.array([-2.0, 3.0])) == (-2, 3)
+    assert full_scale(np.array([7e4, 7e4])) == (7e4, 7e4 + 1)
 
 
 def test_maps_share_a_scale_on_which_most_are_quiet():

@@ -1,6 +1,7 @@
 import pickle
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -104,6 +105,11 @@ class TestCheckDetectionLabels:
         with pytest.raises(ValueError, match=message):
             check_detection_labels(y, pos_label=pos_label)
 
+    @pytest.mark.parametrize("missing", [None, np.nan])
+    def test_a_missing_label_is_not_good(self, missing):
+        with pytest.raises(ValueError, match="missing labels"):
+            check_detection_labels(pd.Series(["bad", missing, "bad"]), pos_label="bad")
+
     def test_one_class_can_be_enough(self):
         np.testing.assert_array_equal(check_detection_labels([1, 1], need_both=False), [1, 1])
         labels = check_detection_labels([0, 0], pos_label=1, need_both=False)
@@ -153,6 +159,12 @@ class TestDetectionScores:
         )
         assert scores["accuracy"] == scores["f1"] == 1
         assert scores["roc_auc"] == 0.75
+
+    def test_predictions_of_another_convention_are_refused(self):
+        with pytest.raises(ValueError, match="y_pred has labels that y_true has not"):
+            detection_scores_from_predictions(
+                [0, 0, 1, 1], [0.3, 0.2, -0.1, -0.4], [1, 1, -1, -1], pos_label=1
+            )
 
     def test_no_alarm_gives_f1_of_zero(self):
         assert detection_scores_from_predictions([1, -1], [2.0, 1.0])["f1"] == 0

@@ -3,6 +3,7 @@
 import pickle
 import runpy
 import warnings
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,9 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.svm import OneClassSVM
 from sklearn.utils.estimator_checks import estimator_checks_generator, parametrize_with_checks
 
-from sklearn_ncae import NCAEDetector
+from sklearn_ncae import NCAEDetector, ResidualDetector
+from sklearn_ncae._out_of_fold import seeded_clone
+from sklearn_ncae._threshold_search import scorer_metric
 from sklearn_ncae.datasets import make_castings
 from sklearn_ncae.model_selection import OneClassSplit, TunedThresholdDetector, cost_offset
 
@@ -804,3 +807,40 @@ def test_fit_predict_fits_to_the_labels():
     tuned = TunedThresholdDetector(IsolationForest(random_state=0), random_state=0)
     np.testing.assert_array_equal(tuned.fit_predict(X, y), tuned.fit(X, y).predict(X))
     assert np.mean(tuned.fit_predict(X, y) == y) > 0.95
+
+
+def test_masks_are_splits_too(parts):
+    X, y, _ = parts
+    masks = [(np.isin(np.arange(len(y)), a), np.isin(np.arange(len(y)), b)) for a, b in halves(y)]
+    for (train, test), (of_train, of_test) in zip(
+        OneClassSplit(masks).split(X, y), OneClassSplit(halves(y)).split(X, y), strict=True
+    ):
+        np.testing.assert_array_equal(train, of_train)
+        np.testing.assert_array_equal(test, of_test)
+    tuned = TunedThresholdDetector(IsolationForest(random_state=0), cv=masks, scoring="f1")
+    other = TunedThresholdDetector(IsolationForest(random_state=0), cv=halves(y), scoring="f1")
+    assert tuned.fit(X, y).offset_ == other.fit(X, y).offset_
+
+
+def halves(y):
+    rows = np.arange(len(y))
+    return [(rows[::2], rows[1::2]), (rows[1::2], rows[::2])]
+
+
+def test_a_partial_metric_keeps_its_label():
+    metric = scorer_metric(make_scorer(partial(f1_score, pos_label=1)))
+    assert metric(np.array([1, 1, 1, -1]), np.ones(4, int)) == pytest.approx(6 / 7)
+
+
+def test_keras_models_are_left_to_keras():
+    import keras  # not above: workers import this file, and would load it too
+
+    from sklearn_ncae import KerasReconstructor
+
+    def build(meta):
+        images = keras.Input(meta["X_shape_"][1:])
+        return keras.Model(images, keras.layers.Conv2D(1, 3, padding="same")(images))
+
+    reconstructor = KerasReconstructor(build, loss="mse", optimizer="sgd", epochs=1)
+    seeded = seeded_clone(ResidualDetector(reconstructor), 0)
+    assert seeded.random_state is not None and seeded.reconstructor.random_state is None

@@ -777,3 +777,19 @@ def test_runs_without_tensorflow_keras_sklearn_and_scipy(
     )
     scores, expected = np.load(tmp_path / "scores.npy"), detector.score_samples(good_images)
     np.testing.assert_allclose(scores, expected, atol=reach_of(detector, expected))
+
+
+def test_identical_training_images(tmp_path):
+    X = np.tile(images_like((20, 20), n=1), (24, 1, 1))
+    detector = TextureDetector().fit(X)
+    actual = exported(detector, tmp_path)
+    np.testing.assert_array_equal(actual.score_samples(X[:2]), detector.score_samples(X[:2]))
+    np.testing.assert_array_equal(actual.predict(X[:2]), [1, 1])
+    np.testing.assert_array_equal(actual.p_values(X[:2]), [1, 1])
+
+
+def test_the_shape_may_be_of_numpy(tmp_path):
+    X = images_like((33, 17), n=20).reshape(20, -1)
+    detector = TextureDetector(image_shape=np.array([33, 17])).fit(X)
+    scores = exported(detector, tmp_path).score_samples(X)
+    np.testing.assert_allclose(scores, detector.score_samples(X), rtol=1e-5)

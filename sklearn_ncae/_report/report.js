@@ -84,7 +84,7 @@
   const EDGE = 8; // half of the slider's thumb, so that chart and slider share one axis
   let zoomed = false, domain = [0, 1];
   const setDomain = () => {
-    let low = Math.min(all[0], data.threshold), high = Math.max(all[n - 1], data.threshold);
+    let low = Math.min(all[0], data.threshold, threshold), high = Math.max(all[n - 1], data.threshold, threshold);
     if (zoomed) {
       const reach = 4 * (all[Math.floor(0.75 * (n - 1))] - all[Math.floor(0.25 * (n - 1))]);
       low = Math.max(low, threshold - reach);
