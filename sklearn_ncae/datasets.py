@@ -247,7 +247,7 @@ def load_elpv(
     )
 
 
-def walk_images(
+def _walk_images(
     folder: str | os.PathLike[str], onerror: Callable[[OSError], object] | None = None
 ) -> Iterator[str]:
     """Yield the image files of a folder and its subfolders, in the order of their names.
@@ -388,7 +388,7 @@ def load_image_folder(
 
     # (path, split, kind) of every image file that lies in a subfolder.
     found: list[tuple[Path, str, str]] = []
-    images_found = map(Path, walk_images(root))
+    images_found = map(Path, _walk_images(root))
     for path in sorted(images_found, key=lambda path: path.relative_to(root).as_posix()):
         folders = path.relative_to(root).parts[:-1]
         split = folders[0].lower() if folders and folders[0].lower() in _SPLITS else ""

@@ -18,7 +18,7 @@ from sklearn_ncae._overlay import full_scale
 from sklearn_ncae._pixel_scale import PixelScale
 from sklearn_ncae._residual_maps import part_with, strongest_channel
 from sklearn_ncae.calibration import conformal_p_values
-from sklearn_ncae.datasets import walk_images
+from sklearn_ncae.datasets import _walk_images
 from sklearn_ncae.images import ImageLoader
 
 # Where a detector marks no defects, a residual of this part of the full scale is drawn strongest.
@@ -100,7 +100,7 @@ def find_image_files(paths: Iterable[str | os.PathLike[str]]) -> list[str]:
 
     for path in [os.fspath(path) for path in paths]:
         if os.path.isdir(path):
-            for image in walk_images(path, onerror=_warn_unreadable):
+            for image in _walk_images(path, onerror=_warn_unreadable):
                 add(image)
         elif os.path.lexists(path):  # a broken link is a file that cannot be read
             add(path)
