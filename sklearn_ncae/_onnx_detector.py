@@ -119,7 +119,7 @@ def export_detector(detector: Any, path: str | PathLike[str], dtype: str, maps: 
 
 
 def _detector_and_offset(detector: Any) -> tuple[Any, float, float]:
-    """Look up the detector behind a tuned threshold, the threshold, and what scores are less."""
+    """Look up the detector behind a tuned threshold, that, and what is subtracted from scores."""
     base, tuned = detector, isinstance(detector, TunedThresholdDetector)
     if tuned:
         check_is_fitted(detector)
