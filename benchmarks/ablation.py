@@ -80,7 +80,7 @@ OF_PLACEMENT = """
 ## Parts that do not lie alike, {size} x {size} pixels
 
 As the first table, but all images, to train on and to choose by, were moved or turned at random,
-each differently, with one seed. What comes in from beyond the border of an image is mirrored.
+each differently. What comes in from beyond the border of an image is mirrored.
 """
 
 

@@ -8,7 +8,7 @@ from sklearn.utils import assert_all_finite, check_consistent_length, column_or_
 
 from sklearn_ncae._labels import check_detection_labels
 from sklearn_ncae._optional import import_extra
-from sklearn_ncae._residual_maps import part_with
+from sklearn_ncae._residual_maps import fitted_offset
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart; its yellow is too pale for
 # lines. Shapes, hatches and dashes repeat what the colours say.
@@ -62,8 +62,7 @@ def scores_and_threshold(
             f"got {response_method!r}."
         )
     scores = np.asarray(estimator.score_samples(X), np.float64)
-    part = part_with(estimator, "offset_")[0]
-    if part is not None:
-        return scores, float(np.asarray(part.offset_).item())
-    # But for rounding, decision_function = score_samples - offset_.
-    return scores, float(scores[0] - estimator.decision_function(X[:1])[0])
+    offset = fitted_offset(estimator)
+    if offset is None:  # but for rounding, decision_function = score_samples - offset_
+        offset = float(scores[0] - estimator.decision_function(X[:1])[0])
+    return scores, offset

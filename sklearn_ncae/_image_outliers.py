@@ -1,5 +1,6 @@
 """What the outlier detectors of image stacks share, whatever they score by."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -7,8 +8,12 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, OutlierMixin
 from sklearn.utils import Tags
 from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_is_fitted
 
+from sklearn_ncae._image_arrays import warn_of_other_unit
+from sklearn_ncae._pixel_scale import scale_of
 from sklearn_ncae.calibration import conformal_offset, conformal_p_values
+from sklearn_ncae.images import check_image_stack
 
 
 def _is_calibrated(detector: Any) -> bool:
@@ -25,12 +30,29 @@ def _is_calibrated(detector: Any) -> bool:
 class ImageOutlierMixin(OutlierMixin, BaseEstimator):
     """Decisions by `offset_`; a subclass has `fit`, `score_samples` and the parameters named here.
 
-    In `fit` it sets the threshold by one of `_set_false_alarm_rate` and `_set_contamination`.
+    In `fit` it takes its images from `_check_to_fit` and sets the threshold by one of
+    `_set_false_alarm_rate` and `_set_contamination`; what scores takes them from `_check`.
     """
 
     contamination: Any  # "auto" or a float
     false_alarm_rate: float
+    image_shape: Sequence[int] | None
     offset_: float
+
+    def _check_to_fit(self, X: ArrayLike) -> NDArray[Any]:
+        """Return training images as (n, h, w, c), and keep the layout that a reconstructor sees."""
+        images, layout = check_image_stack(self, X, image_shape=self.image_shape, reset=True)
+        self._layout = layout if self.image_shape is None else tuple(map(int, self.image_shape))
+        return images
+
+    def _check(self, X: ArrayLike) -> tuple[NDArray[Any], tuple[int, ...]]:
+        """Return images like those of the fit as (n, h, w, c), and the layout they came in."""
+        check_is_fitted(self)
+        images, layout = check_image_stack(self, X, image_shape=self.image_shape, reset=False)
+        scale = scale_of(self)
+        if scale is not None:
+            warn_of_other_unit(images, scale.pixel_range, type(self).__name__)
+        return images, layout
 
     def _set_false_alarm_rate(self, scores: NDArray[np.float64]) -> None:
         """Set the threshold by the scores of good images that were not trained on."""

@@ -39,6 +39,7 @@ _FOR_TRAINING = {
     "random_state",
 }
 
+# What a reconstructor's network is built by, see `NCAEReconstructor._check_network`.
 _NETWORK = {
     "image_shape",
     "training",
@@ -228,6 +229,7 @@ def _images_agree(value: Any) -> dict[str, bool]:
         == n_features,
         "image_shape_ and feature_names_in_": names is None or len(names) == n_features,
         "image_shape and image_shape_": shape is None or (*shape, 1)[:3] == value.image_shape_,
+        "_layout": math.prod(getattr(value, "_layout", value.image_shape_)) == n_features,
     }
 
 
@@ -238,7 +240,6 @@ def _detector_agrees(detector: Any) -> dict[str, bool]:
     return {
         **_images_agree(detector),
         "image_shape_": detector.image_shape_ == detector.reconstructor_.image_shape_,
-        "_layout": math.prod(detector._layout) == math.prod(detector.image_shape_),
         "_names": len(set(detector._names)) == len(detector._names),
         "_names and training": not of_repair or network.get("training") == "repair",
         "_names and _texture": ("texture" in detector._names) == (texture is not None),
@@ -262,7 +263,6 @@ def _reconstructor_agrees(reconstructor: Any) -> dict[str, bool]:
 def _texture_detector_agrees(detector: Any) -> dict[str, bool]:
     return {
         **_images_agree(detector),
-        "_layout": math.prod(detector._layout) == math.prod(detector.image_shape_),
         "texture_ and image_shape_": detector.texture_.mean.shape
         == description_shape(detector.image_shape_),
         "_scale": detector._scale.per_image,

@@ -20,7 +20,7 @@ from sklearn_ncae._onnx_statistics import (
     add_texture_map,
 )
 from sklearn_ncae._out_of_fold import response_names
-from sklearn_ncae._pixel_scale import PixelScale
+from sklearn_ncae._pixel_scale import PixelScale, scale_of
 from sklearn_ncae.detector import _is_two_sided, _ResidualDetectorBase, needs_detail
 from sklearn_ncae.model_selection import TunedThresholdDetector
 from sklearn_ncae.network import without_detail
@@ -59,7 +59,7 @@ def export_detector(detector: Any, path: str | PathLike[str], dtype: str, maps: 
     detector, offset, shift = _detector_and_offset(detector)
     reconstructor = getattr(detector, "reconstructor_", None)  # of texture alone there is none
     add_reconstructor = None if reconstructor is None else _find_converter(reconstructor)
-    scale: Any = getattr(detector if reconstructor is None else reconstructor, "_scale", None)
+    scale = scale_of(detector)
     statistics = _joined_statistics(detector)
     names = [name for name, *_ in statistics]
     input_dtype = _sufficient_dtype(scale) if dtype == "auto" else dtype
@@ -96,6 +96,7 @@ def export_detector(detector: Any, path: str | PathLike[str], dtype: str, maps: 
             if name in DEFECT_MAP_STATISTICS
         }
     if "texture" in names:
+        assert scale is not None  # what describes texture has one
         texture = detector.texture_ if reconstructor is None else detector._texture
         values["texture"], cells = add_texture(
             graph, texture, scale, pixels, detector.image_shape_, unit
@@ -220,12 +221,13 @@ def _add_decision(
     score = add("Neg", _smooth_maximum(graph, quotients))
     graph.output("score", add("Sub", score, np.float64(shift)) if shift else score, np.float64)
 
-    decision = add("Sub", score, np.float64(offset + shift))
+    threshold = offset + shift
+    decision = add("Sub", score, np.float64(threshold))
     # Of several statistics, the score is a difference of larger numbers.
     least = _ROUNDING * max(
         max(abs(center), _MAGNITUDES.get(name, 0.0)) / reach for name, center, reach in statistics
     )
-    reach = max(_ROUNDING * abs(offset + shift), least)
+    reach = max(_ROUNDING * abs(threshold), least)
     near = add("LessOrEqual", add("Abs", decision), np.float64(reach))
     decision = add("Where", near, np.float64(0), decision)
     graph.output("decision", decision, np.float64)

@@ -94,3 +94,9 @@ def scaled(
     dtype = np.result_type(pixels.dtype, np.float32)
     out = np.empty(pixels.shape, np.float32) if out is None else out
     return np.divide(pixels - dtype.type(low), dtype.type(span), out=out, casting="same_kind")
+
+
+def scale_of(detector: Any) -> PixelScale | None:
+    """Return the scale that a fitted detector, or its reconstructor, has learned, if it has."""
+    scale = getattr(getattr(detector, "reconstructor_", detector), "_scale", None)
+    return scale if isinstance(scale, PixelScale) else None

@@ -416,6 +416,13 @@ def part_with(estimator: Any, name: str, X: Any = None) -> tuple[Any, Any]:
     return estimator, X
 
 
+def fitted_offset(estimator: Any) -> float | None:
+    """Return the ``offset_`` of the fitted part that has one; None where there is none."""
+    part = part_with(estimator, "offset_")[0]
+    # OneClassSVM's is an array of one.
+    return None if part is None else float(np.asarray(part.offset_).item())
+
+
 def _check_row_count(n_rows: int) -> None:
     if not 1 <= n_rows <= _MAX_ROWS:
         raise ValueError(

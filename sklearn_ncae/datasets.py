@@ -265,15 +265,19 @@ def _walk_images(
     str
         The paths of files with the suffix of an image.
     """
-
-    def leads_back(path: str, name: str) -> bool:
-        here, there = os.path.realpath(path), os.path.realpath(os.path.join(path, name))
-        return os.path.commonpath([here, there]) == there
-
+    # The real paths of each folder and of those above it.
+    real_paths = {os.fspath(folder): [os.path.realpath(folder)]}
     for path, subfolders, files in os.walk(folder, onerror=onerror, followlinks=True):
-        subfolders[:] = sorted(
-            name for name in subfolders if not name.startswith(".") and not leads_back(path, name)
-        )
+        above = real_paths.pop(path)
+        below = {name: os.path.realpath(os.path.join(path, name)) for name in sorted(subfolders)}
+        subfolders[:] = [
+            name
+            for name, real in below.items()
+            if not name.startswith(".")
+            and not any(os.path.commonpath([real, one]) == real for one in above)
+        ]
+        for name in subfolders:
+            real_paths[os.path.join(path, name)] = [*above, below[name]]
         for name in sorted(files):
             if not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES:
                 yield os.path.join(path, name)

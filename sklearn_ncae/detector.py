@@ -17,10 +17,8 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_ncae._all_or_nothing import all_or_nothing
-from sklearn_ncae._image_arrays import chunks, warn_of_other_unit
+from sklearn_ncae._image_arrays import chunks
 from sklearn_ncae._image_outliers import ImageOutlierMixin
-from sklearn_ncae._pixel_scale import PixelScale
-from sklearn_ncae.images import check_image_stack
 from sklearn_ncae.reconstructor import NCAEReconstructor
 from sklearn_ncae.residuals import (
     DEFECT_MAP_STATISTICS,
@@ -106,7 +104,6 @@ class _ResidualDetectorBase(ImageOutlierMixin):
 
     statistic: str | Sequence[str]
     calibration: float
-    image_shape: Sequence[int] | None
     random_state: Any
 
     def _fit_reconstructor(
@@ -136,10 +133,9 @@ class _ResidualDetectorBase(ImageOutlierMixin):
             If X is not a stack of finite images of one size, or has too few images to hold some
             out; if the reconstructor cannot be fitted to them.
         """
-        images, layout = check_image_stack(self, X, image_shape=self.image_shape, reset=True)
+        images = self._check_to_fit(X)
         names = self._check_statistic()
         random_state = check_random_state(self.random_state)
-        self._layout = layout if self.image_shape is None else tuple(map(int, self.image_shape))
         self._names = names
 
         rows = np.arange(len(images))
@@ -252,14 +248,6 @@ class _ResidualDetectorBase(ImageOutlierMixin):
     def _choose_statistics(self, known: Iterable[str]) -> list[str]:
         joint = isinstance(self.statistic, str) and self.statistic == "joint"
         return check_statistic_names("all" if joint else self.statistic, known)
-
-    def _check(self, X: ArrayLike) -> tuple[NDArray[Any], tuple[int, ...]]:
-        check_is_fitted(self)
-        images, layout = check_image_stack(self, X, image_shape=self.image_shape, reset=False)
-        scale = getattr(self.reconstructor_, "_scale", None)
-        if isinstance(scale, PixelScale):
-            warn_of_other_unit(images, scale.pixel_range, type(self).__name__)
-        return images, layout
 
     def _predict(self, images: NDArray[Any]) -> NDArray[Any]:
         """Reconstruct a stack (n, h, w, c), handing over images as they were laid out in fit."""

@@ -15,8 +15,8 @@ from sklearn.pipeline import Pipeline
 
 from sklearn_ncae._image_arrays import without_mask
 from sklearn_ncae._overlay import full_scale
-from sklearn_ncae._pixel_scale import PixelScale
-from sklearn_ncae._residual_maps import part_with, strongest_channel
+from sklearn_ncae._pixel_scale import scale_of
+from sklearn_ncae._residual_maps import fitted_offset, part_with, strongest_channel
 from sklearn_ncae.calibration import conformal_p_values
 from sklearn_ncae.datasets import _walk_images
 from sklearn_ncae.images import ImageLoader
@@ -289,13 +289,13 @@ def threshold_of(detector: Any) -> float:
     TypeError
         If there is none.
     """
-    part = part_with(detector, "offset_")[0]
-    if part is None:
+    offset = fitted_offset(detector)
+    if offset is None:
         raise TypeError(
             f"{type(detector).__name__} has no offset_, so it does not say which scores are those "
             "of defects. Fit it first, or give a threshold."
         )
-    return float(np.asarray(part.offset_).item())  # OneClassSVM's is an array of one
+    return offset
 
 
 def loader_for(detector: Any, *, n_jobs: int | None = None) -> ImageLoader:
@@ -431,9 +431,8 @@ def _pixel_range(detector: Any) -> tuple[float, float] | None:
     """Return the smallest and largest pixel value of training, where the detector knows them."""
     if hasattr(detector, "metadata_"):  # of an ONNX file; None in those of earlier versions
         return detector.metadata_.get("pixel_range")
-    part = part_with(detector, "image_shape_")[0]
-    scale = getattr(getattr(part, "reconstructor_", part), "_scale", None)
-    return scale.pixel_range if isinstance(scale, PixelScale) else None
+    scale = scale_of(part_with(detector, "image_shape_")[0])
+    return None if scale is None else scale.pixel_range
 
 
 def _p_values(

@@ -89,11 +89,10 @@ def score_in_chunks(
 
 
 def _stages(estimator: Any, method: str) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
+    if isinstance(estimator, Pipeline) and len(estimator) > 1:
+        return estimator[:-1].transform, getattr(estimator[-1], method)
     if isinstance(estimator, Pipeline):
-        score = getattr(estimator[-1], method)
-        if len(estimator) > 1:
-            return estimator[:-1].transform, score
-        return lambda chunk: chunk, score
+        estimator = estimator[-1]
     return lambda chunk: chunk, getattr(estimator, method)
 
 

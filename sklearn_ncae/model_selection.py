@@ -281,7 +281,6 @@ class TunedThresholdDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
             If ``cv="prefit"`` and the detector is not fitted.
         """
         X, y = indexable(X, y)
-        self.__dict__.pop("cv_results_", None)  # of another fit
         objective = self._check_objective()
         labels = self._check_labels(X, y, objective)
         if objective is None:
@@ -346,6 +345,7 @@ class TunedThresholdDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
             values = recall if objective == "max_false_alarm_rate" else 1 - false_alarm_rate
         self.best_threshold_ = self.offset_ = float(thresholds[best])
         self.best_score_ = None if values is None else float(values[best])
+        self.__dict__.pop("cv_results_", None)  # of another fit
         if self.store_cv_results:
             self.cv_results_ = {"thresholds": thresholds, "false_alarm_rate": false_alarm_rate}
             if recall is not None and values is not None:

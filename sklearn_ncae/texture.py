@@ -15,12 +15,10 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import gaussian_filter
 from sklearn.base import _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import check_is_fitted
 
-from sklearn_ncae._image_arrays import block_means, chunks, warn_of_other_unit
+from sklearn_ncae._image_arrays import block_means, chunks
 from sklearn_ncae._image_outliers import ImageOutlierMixin
 from sklearn_ncae._pixel_scale import PixelScale
-from sklearn_ncae.images import check_image_stack
 
 # Images are shrunk to about this many pixels along their shorter side, by means of blocks.
 _SIDE = 128
@@ -160,8 +158,7 @@ class TextureDetector(ImageOutlierMixin):
         TypeError, ValueError
             If X is not a stack of finite images of one size.
         """
-        images, layout = check_image_stack(self, X, image_shape=self.image_shape, reset=True)
-        self._layout = layout if self.image_shape is None else tuple(map(int, self.image_shape))
+        images = self._check_to_fit(X)
         self.n_samples_fit_ = len(images)
         self._scale = PixelScale.of(images, per_image=True)
         rows = representative_rows(np.arange(len(images)))
@@ -193,8 +190,8 @@ class TextureDetector(ImageOutlierMixin):
         TypeError, ValueError
             If X is not a stack of finite images as in `fit`.
         """
-        descriptions = self._describe(X)
-        return -self.texture_.peaks(descriptions)
+        images, _ = self._check(X)
+        return -self.texture_.peaks(describe_texture(images, self._scale))
 
     def texture_map(self, X: ArrayLike) -> NDArray[np.float32]:
         """Show where images are rougher or smoother than good ones.
@@ -209,14 +206,8 @@ class TextureDetector(ImageOutlierMixin):
         maps : ndarray of shape (n, h, w), float32
             At least 0, in deviations of good images; no finer than a sixteenth of the image.
         """
-        descriptions = self._describe(X)
-        return self.texture_.maps(descriptions, self.image_shape_)
-
-    def _describe(self, X: ArrayLike) -> Floats:
-        check_is_fitted(self)
-        images, _ = check_image_stack(self, X, image_shape=self.image_shape, reset=False)
-        warn_of_other_unit(images, self._scale.pixel_range, type(self).__name__)
-        return describe_texture(images, self._scale)
+        images, _ = self._check(X)
+        return self.texture_.maps(describe_texture(images, self._scale), self.image_shape_)
 
 
 class TextureModel:

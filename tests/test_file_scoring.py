@@ -315,3 +315,7 @@ def test_links_to_folders_are_followed_unless_they_lead_back(tmp_path):
     (tmp_path / "parts" / "scratch").symlink_to(tmp_path / "store")
     (tmp_path / "parts" / "good" / "again").symlink_to(tmp_path / "parts")
     assert find_image_files([tmp_path / "parts"]) == [str(tmp_path / "parts" / "scratch" / "a.png")]
+    (tmp_path / "store" / "round").symlink_to(tmp_path / "parts" / "good")
+    (tmp_path / "parts" / "good" / "about").symlink_to(tmp_path / "store")
+    found = [os.path.relpath(path, tmp_path) for path in find_image_files([tmp_path / "parts"])]
+    assert found == ["parts/good/about/a.png", "parts/scratch/a.png"]
