@@ -16,6 +16,7 @@ from scipy.ndimage import gaussian_filter
 from sklearn.base import _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
 
+from sklearn_ncae._all_or_nothing import all_or_nothing
 from sklearn_ncae._image_arrays import block_means, chunks
 from sklearn_ncae._image_outliers import ImageOutlierMixin
 from sklearn_ncae._pixel_scale import PixelScale
@@ -138,6 +139,7 @@ class TextureDetector(ImageOutlierMixin):
         self.image_shape = image_shape
 
     @_fit_context(prefer_skip_nested_validation=True)
+    @all_or_nothing
     def fit(self, X: ArrayLike, y: Any = None) -> Self:
         """Learn the textures of good parts.
 

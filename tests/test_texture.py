@@ -258,3 +258,17 @@ def test_finds_what_is_smoother_than_usual():
     smoothed[:, 20:36, 30:46] = 100 + 0.2 * (smoothed[:, 20:36, 30:46] - 100)
     detector = TextureDetector().fit(X[:40])
     assert detector.score_samples(smoothed).max() < detector.score_samples(X[40:]).min()
+
+
+def test_a_fit_that_is_cut_short_leaves_the_detector_as_it_was(monkeypatch):
+    X = np.random.default_rng(0).normal(100, 20, (30, 32, 32))
+    detector = TextureDetector().fit(X)
+    expected = detector.score_samples(X), detector.p_values(X)
+
+    def interrupt(descriptions):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sklearn_ncae.texture.held_out_peaks", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        detector.fit(X[:20, :24])
+    np.testing.assert_array_equal((detector.score_samples(X), detector.p_values(X)), expected)
