@@ -1,4 +1,4 @@
-# Every target installs what it needs into its own .venv first; nothing is installed globally.
+# Every target first installs what it needs into .venv, which all share; nothing is installed globally.
 # A target's extra is installed again only when pyproject.toml has changed since.
 
 PYTHON ?= python3

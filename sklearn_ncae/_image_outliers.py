@@ -11,6 +11,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_ncae._image_arrays import warn_of_other_unit
+from sklearn_ncae._labels import warn_of_defects
 from sklearn_ncae._pixel_scale import scale_of
 from sklearn_ncae.calibration import conformal_offset, conformal_p_values
 from sklearn_ncae.images import check_image_stack
@@ -39,8 +40,9 @@ class ImageOutlierMixin(OutlierMixin, BaseEstimator):
     image_shape: Sequence[int] | None
     offset_: float
 
-    def _check_to_fit(self, X: ArrayLike) -> NDArray[Any]:
+    def _check_to_fit(self, X: ArrayLike, y: Any) -> NDArray[Any]:
         """Return training images as (n, h, w, c), and keep the layout that a reconstructor sees."""
+        warn_of_defects(y)
         images, layout = check_image_stack(self, X, image_shape=self.image_shape, reset=True)
         self._layout = layout if self.image_shape is None else tuple(map(int, self.image_shape))
         return images
@@ -122,7 +124,7 @@ class ImageOutlierMixin(OutlierMixin, BaseEstimator):
         labels : ndarray of shape (n,), int
             +1 for good, -1 for defective.
         """
-        return np.where(self.decision_function(X) < 0, -1, 1)
+        return np.where(self.decision_function(X) >= 0, 1, -1)  # nan is not good
 
     def __sklearn_tags__(self) -> Tags:
         """Declare that stacks of images are accepted beside tables."""

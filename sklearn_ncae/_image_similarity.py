@@ -56,6 +56,10 @@ def as_sequence(images: Images, name: str) -> Images:
             f"{name} has shape {images.shape}; expected (n, h, w) or (n, h, w, c). "
             "Reshape flat images first."
         )
+    if hasattr(images, "columns"):
+        raise TypeError(
+            f"{name} is a DataFrame; give its column of images or paths, such as table['path']."
+        )
     if len(images) == 0:
         raise ValueError(f"{name} is empty; at least one image is needed.")
     images = without_mask(images, name)

@@ -1,5 +1,6 @@
 """The label convention of outlier detectors, checked in one place."""
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -42,7 +43,7 @@ def check_detection_labels(
     labels = column_or_1d(np.asarray(y))
     if labels.size == 0:
         raise ValueError("y has no labels; give one label per image, +1 for good, -1 for a defect.")
-    if any(label is None or label != label for label in labels.tolist()):
+    if any(map(_is_missing, labels.tolist())):
         raise ValueError(
             "y has missing labels (None or nan): label those images, or leave them out."
         )
@@ -77,6 +78,27 @@ def check_detection_labels(
             f"({present}). Both good images and defects are needed here."
         )
     return np.where(defect, -1, 1).astype(np.int64)
+
+
+def _is_missing(label: Any) -> bool:
+    # pandas.NA is not equal to itself either, but will not say so.
+    return label is None or type(label).__name__ == "NAType" or label != label
+
+
+def warn_of_defects(y: Any) -> None:
+    """Warn of labels +1 and -1, where a detector is fitted to all images as if they were good."""
+    labels = np.asarray(y)
+    if labels.dtype.kind not in "if" or not np.isin(labels, [1, -1]).all():
+        return
+    n_defects = np.count_nonzero(labels == -1)
+    if n_defects:
+        warnings.warn(
+            f"{n_defects} of the {labels.size} training images are labelled -1, as defects, and "
+            "are learned from like the good ones. Leave them out, or put a TunedThresholdDetector "
+            "around the detector, which does.",
+            UserWarning,
+            stacklevel=6,
+        )
 
 
 def _plain(label: Any) -> Any:

@@ -64,9 +64,8 @@ def fit_and_score(
     return_detector: bool,
 ) -> tuple[NDArray[np.float64], float, Any]:
     """Fit; return the test scores, the median training score, and the detector if wanted."""
-    detector.fit(
-        _safe_indexing(X, train), **_check_method_params(X, params=fit_params, indices=train)
-    )
+    params = _check_method_params(X, params=fit_params, indices=train)
+    detector.fit(_safe_indexing(X, train), None, **params)  # a FrozenEstimator wants a y
     some = train[:: max(1, train.size // 200)]
     typical = float(np.median(response(detector, _safe_indexing(X, some), response_method)))
     scores = np.empty(0)

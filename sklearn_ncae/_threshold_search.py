@@ -52,7 +52,9 @@ def cost_metric(costs: Mapping[str, float]) -> Metric:
     return negative_cost
 
 
-def cost_offset(y: ArrayLike, scores: ArrayLike, costs: Mapping[str, float]) -> tuple[float, float]:
+def cost_offset(
+    y: ArrayLike, scores: ArrayLike, costs: Mapping[str, float], *, pos_label: Any = None
+) -> tuple[float, float]:
     """Offset with the lowest mean cost on labelled images.
 
     Parameters
@@ -64,6 +66,8 @@ def cost_offset(y: ArrayLike, scores: ArrayLike, costs: Mapping[str, float]) -> 
     costs : mapping
         ``"missed_defect"`` and ``"false_alarm"``, and optionally ``"defect_rate"``, the share of
         defects in production; without it, that of `y`.
+    pos_label : int, bool or str, default=None
+        The label that marks a defect where `y` is not in {+1, -1}.
 
     Returns
     -------
@@ -91,7 +95,7 @@ def cost_offset(y: ArrayLike, scores: ArrayLike, costs: Mapping[str, float]) -> 
     (1.5, 0.0)
     """
     check_costs(costs)
-    labels = check_detection_labels(y)
+    labels = check_detection_labels(y, pos_label=pos_label)
     values = column_or_1d(scores, dtype=np.float64)
     check_consistent_length(labels, values)
     assert_all_finite(values, input_name="scores")
@@ -102,8 +106,12 @@ def cost_offset(y: ArrayLike, scores: ArrayLike, costs: Mapping[str, float]) -> 
     return float(candidates[best]), abs(float(mean_costs[best]))  # not -0.0
 
 
-def scorer_metric(scoring: Any) -> Metric:
-    """Return a scorer as a function of labels and predictions in {+1, -1}, greater is better."""
+def scorer_metric(scoring: Any, pos_label: Any = None) -> Metric:
+    """Return a scorer as a function of labels and predictions in {+1, -1}, greater is better.
+
+    With `pos_label`, the label of a defect among those of the user, the scorer may name that or the
+    other one as its positive class.
+    """
     scorer = get_scorer(scoring)
     if not hasattr(scorer, "_score_func"):
         raise TypeError(
@@ -118,6 +126,9 @@ def scorer_metric(scoring: Any) -> Metric:
     kwargs = dict(scorer._kwargs)
     # What a partial function sets is its own.
     kwargs = getattr(scorer._score_func, "keywords", {}) | kwargs
+    if pos_label is not None:
+        for name in {"pos_label", "label_of_defect"} & set(kwargs):
+            kwargs[name] = -1 if kwargs[name] == pos_label else 1
     known = inspect.signature(scorer._score_func).parameters
     if "pos_label" in known and kwargs.get("average", "binary") == "binary":
         kwargs.setdefault("pos_label", -1)
@@ -190,7 +201,7 @@ def rate_for_promise(rate: float | None, n_images: int, kind: str) -> float:
                 f"takes {_images_needed(DEFAULT_RATE)}. The threshold is for {smallest:.3g}, the "
                 "smallest rate they can promise.",
                 UserWarning,
-                stacklevel=6,
+                stacklevel=5,
             )
         return max(DEFAULT_RATE, smallest)
     if rate < smallest - 1e-9:

@@ -1,6 +1,6 @@
 """Simple models that every other one has to beat."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from numbers import Integral, Real
 from os import PathLike
 from typing import Any, ClassVar, Self
@@ -15,11 +15,12 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.svm import OneClassSVM
 from sklearn.utils._param_validation import Interval
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from sklearn_ncae._image_arrays import check_values, without_mask
+from sklearn_ncae._labels import warn_of_defects
 from sklearn_ncae.detector import ResidualDetector
-from sklearn_ncae.images import read_image
+from sklearn_ncae.images import _check_paths, read_image
 
 
 class MeanBrightnessDetector(OutlierMixin, BaseEstimator):
@@ -70,13 +71,14 @@ class MeanBrightnessDetector(OutlierMixin, BaseEstimator):
         X : array-like of shape (n, h, w), (n, h, w, c) or (n, n_features), or n file paths
             Images of any real dtype. Files are read one by one, as gray images from 0 (black) to
             65535 (white), which needs Pillow.
-        y : Ignored
-            Present by convention.
+        y : array-like of shape (n,), default=None
+            Ignored, but for a warning where it marks defects by -1: all images are taken for good.
 
         Returns
         -------
         self
         """
+        warn_of_defects(y)
         brightness = self._brightness(X, reset=True)
         self.center_ = float(np.median(brightness))
         self.offset_ = float(np.quantile(self._score(brightness), self.contamination))
@@ -131,9 +133,19 @@ class MeanBrightnessDetector(OutlierMixin, BaseEstimator):
         return -np.abs(brightness - self.center_)
 
     def _brightness(self, X: Any, *, reset: bool) -> NDArray[np.float64]:
-        if _holds_paths(X):
+        of_files = _holds_paths(X)
+        if reset:
+            self._of_files = of_files
+            self.__dict__.pop("n_features_in_", None)
+        elif of_files != self._of_files:
+            fitted, given = ("files", "arrays") if self._of_files else ("arrays", "files")
+            raise ValueError(
+                f"{type(self).__name__} was fitted on {fitted} and got {given}, which are of "
+                "another unit: files are read as 0 to 65535. Give what it was fitted on."
+            )
+        if of_files:
             # One by one, because files may differ in size; integers keep equal images equal.
-            files = (read_image(path, dtype="uint16") for path in X)
+            files = (read_image(path, dtype="uint16") for path in _check_paths(X))
             return np.array([image.mean(dtype=np.float64) for image in files])
         X = without_mask(X, type(self).__name__)
         images = np.asarray(X)
@@ -192,7 +204,7 @@ class PCAReconstructor(BaseEstimator):
         self : PCAReconstructor
         """
         images = np.asarray(X)
-        rows = images.reshape(len(images), -1)
+        rows = check_array(images.reshape(len(images), -1) if images.ndim > 2 else X)
         n_components = min(self.n_components, *rows.shape)
         with np.errstate(invalid="ignore"):  # shares of a variance that is 0, if all are equal
             self.pca_ = PCA(n_components, random_state=self.random_state).fit(rows)
@@ -224,7 +236,8 @@ def usual_detectors(
     Parameters
     ----------
     n_components : int, default=64
-        Number of principal components, at most the number of training images and of pixels.
+        Number of principal components. One-class SVM and LocalOutlierFactor need as many training
+        images and pixels; of fewer, the reconstruction takes fewer components.
     false_alarm_rate : float in (0, 0.5], default=0.05
         Share of good images that each is to take for defects.
     random_state : int, RandomState instance or None, default=None
@@ -266,12 +279,15 @@ def usual_detectors(
     }
 
 
-def _rows_of(images: NDArray[Any]) -> NDArray[Any]:
+def _rows_of(images: ArrayLike) -> NDArray[Any]:
     """Return 8-bit images as rows of numbers from 0 to 1."""
+    images = np.asarray(images)
     return images.reshape(len(images), -1).astype(np.float32) / 255
 
 
 def _holds_paths(X: Any) -> bool:
-    # A list, an array or a pandas Series; iterating a DataFrame would give its column names.
-    one_dimensional = isinstance(X, Iterable) and getattr(X, "ndim", 1) == 1
-    return one_dimensional and isinstance(next(iter(X), None), (str, PathLike))
+    if isinstance(X, np.ndarray) and X.dtype.kind not in "OUS":
+        return False
+    # Of a list, a Series or a column of a table; all of a sequence of arrays are not looked at.
+    first = np.asarray(X[:1], dtype=object).ravel() if isinstance(X, Sequence) else np.ravel(X)
+    return bool(len(first)) and isinstance(first[0], (str, PathLike))

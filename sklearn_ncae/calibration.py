@@ -128,7 +128,7 @@ def promised_rate(calibration_scores: ArrayLike, offset: float) -> float:
     Raises
     ------
     ValueError
-        If there is no calibration score, or one is not finite.
+        If there is no calibration score, or one is not finite; if the offset is nan.
 
     Examples
     --------
@@ -137,6 +137,8 @@ def promised_rate(calibration_scores: ArrayLike, offset: float) -> float:
     0.05
     """
     ordered = np.sort(_check_scores(calibration_scores))
+    if np.isnan(offset):
+        raise ValueError("offset is nan; give the score below which images are abnormal.")
     below = int(np.searchsorted(ordered, offset, side="left"))
     return (1 + below) / (len(ordered) + 1)
 

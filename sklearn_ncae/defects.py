@@ -1,6 +1,7 @@
 """Defects drawn into images of good parts, to train a network that repairs and marks them."""
 
 from collections.abc import Callable
+from numbers import Integral
 
 import numpy as np
 from numpy.random import RandomState
@@ -240,7 +241,8 @@ def draw_defects(
     ------
     ValueError
         If `images` is not a batch of real and finite images of at least 8 by 8 pixels,
-        `probability` not between 0 and 1, or `max_defects` below 1.
+        `probability` not between 0 and 1, or `max_defects` not an integer of 1
+        or more.
 
     Notes
     -----
@@ -288,9 +290,10 @@ def draw_defects(
         )
     if not 0 <= probability <= 1:
         raise ValueError(f"probability must be from 0 to 1, not {probability!r}.")
-    if max_defects < 1:
+    if not isinstance(max_defects, Integral) or max_defects < 1:
         raise ValueError(
-            f"max_defects must be at least 1, not {max_defects!r}; probability=0 draws none."
+            f"max_defects must be an integer of at least 1, not {max_defects!r}; probability=0 "
+            "draws none."
         )
     random_state = RandomState() if random_state is None else check_random_state(random_state)
 

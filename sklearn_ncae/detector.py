@@ -79,6 +79,11 @@ def needs_detail(names: Iterable[str]) -> bool:
     return any(name in STATISTICS or name == "defect_mean" for name in names)
 
 
+def _describe_residuals(residuals: NDArray[Any], names: list[str]) -> NDArray[np.float64]:
+    # Of a DataFrame, where scikit-learn's transform_output is set to one.
+    return np.asarray(ResidualStatistics(names).transform(residuals))
+
+
 def _names_of(detector: Any) -> list[str]:
     """List the statistics of the score: before the fit, what they will be; afterwards, are."""
     return getattr(detector, "_names", None) or detector._check_statistic()
@@ -120,8 +125,8 @@ class _ResidualDetectorBase(ImageOutlierMixin):
         ----------
         X : array-like of shape (n, h, w), (n, h, w, c) or (n, n_features)
             Images of good parts, of any real dtype.
-        y : None
-            Ignored: all images are taken for good ones.
+        y : array-like of shape (n,), default=None
+            Ignored, but for a warning where it marks defects by -1: all images are taken for good.
 
         Returns
         -------
@@ -133,7 +138,7 @@ class _ResidualDetectorBase(ImageOutlierMixin):
             If X is not a stack of finite images of one size, or has too few images to hold some
             out; if the reconstructor cannot be fitted to them.
         """
-        images = self._check_to_fit(X)
+        images = self._check_to_fit(X, y)
         names = self._check_statistic()
         random_state = check_random_state(self.random_state)
         self._names = names
@@ -275,7 +280,7 @@ class _ResidualDetectorBase(ImageOutlierMixin):
 
     def _describe(self, images: NDArray[Any], names: list[str]) -> NDArray[np.float64]:
         residuals = residual_image(images, self._predict(images))
-        return ResidualStatistics(names).transform(residuals)
+        return _describe_residuals(residuals, names)
 
     def _deviations(self, statistics: NDArray[np.float64]) -> NDArray[np.float64]:
         """How far each statistic is from its value on good images, in the abnormal direction."""
@@ -393,7 +398,8 @@ class ResidualDetector(_ResidualDetectorBase):
         self, images: NDArray[Any], rows: NDArray[np.intp], random_state: np.random.RandomState
     ) -> Any:
         training = images if len(rows) == len(images) else images[rows]
-        return clone(self.reconstructor).fit(training.reshape(len(training), *self._layout))
+        training = training.reshape(len(training), *self._layout)
+        return clone(self.reconstructor).fit(training, None)  # a FrozenEstimator wants a y
 
 
 class NCAEDetector(_ResidualDetectorBase):
@@ -706,7 +712,7 @@ class NCAEDetector(_ResidualDetectorBase):
                 }
             if of_residual:
                 residuals = residual_image(outputs.images, outputs.reconstructions)
-                described = ResidualStatistics(of_residual).transform(residuals)
+                described = _describe_residuals(residuals, of_residual)
                 values |= dict(zip(of_residual, described.T, strict=True))
             batches.append(np.column_stack([values[name] for name in names]))
         return np.concatenate(batches)

@@ -5,6 +5,7 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,12 +59,14 @@ class ImageScore:
     map: NDArray[np.float32] | None = None
 
 
-def find_image_files(paths: Iterable[str | os.PathLike[str]]) -> list[str]:
+def find_image_files(
+    paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+) -> list[str]:
     """List image files, those of folders by their suffix.
 
     Parameters
     ----------
-    paths : iterable of str or os.PathLike
+    paths : str, os.PathLike or iterable of these
         Files, which are listed whatever their suffix, and folders, which are searched with their
         subfolders. Names that start with a dot are left out of folders.
 
@@ -98,7 +101,7 @@ def find_image_files(paths: Iterable[str | os.PathLike[str]]) -> list[str]:
     def add(path: str) -> None:
         found.setdefault(os.path.abspath(path), path)
 
-    for path in [os.fspath(path) for path in paths]:
+    for path in _listed(paths):
         if os.path.isdir(path):
             for image in _walk_images(path, onerror=_warn_unreadable):
                 add(image)
@@ -107,6 +110,13 @@ def find_image_files(paths: Iterable[str | os.PathLike[str]]) -> list[str]:
         else:
             raise FileNotFoundError(f"There is no file or folder {path!r}.")
     return list(found.values())
+
+
+def _listed(paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> list[str]:
+    """Return paths as strings; a single one is a list of one, not of its characters."""
+    if isinstance(paths, str | os.PathLike):
+        paths = [paths]
+    return [os.fspath(path) for path in paths]
 
 
 def _warn_unreadable(error: OSError) -> None:
@@ -212,6 +222,8 @@ def score_images(
     ------
     TypeError
         If the detector has no threshold, or does not say of what size its images are.
+    ValueError
+        If `chunk_size` is less than 1, or there are more or fewer names than images.
 
     See Also
     --------
@@ -227,6 +239,12 @@ def score_images(
     >>> [image.decision for image in score_images(detector, [images[0], images[0] + 50])]
     ['good', 'defect']
     """
+    if chunk_size < 1:
+        raise ValueError(f"chunk_size must be at least 1, got {chunk_size!r}.")
+    if isinstance(X, str | os.PathLike):
+        X = [X]
+    if names is not None and len(names) != len(X):
+        raise ValueError(f"There are {len(names)} names for {len(X)} images: give one for each.")
     if len(X) == 0:
         return
     if hasattr(X, "to_numpy"):  # a Series of paths, whose labels are no positions
@@ -388,7 +406,7 @@ def watch_folder(
     >>> looks
     [0, 1, 0]
     """
-    paths = list(paths)
+    paths = _listed(paths)
     files = find_image_files(paths)
     finished = {os.path.abspath(path) for path in done}
     seen: dict[str, tuple[tuple[int, int], float]] = {}
@@ -418,6 +436,13 @@ def watch_folder(
 
 def _reader(detector: Any, n_jobs: int | None) -> tuple[Any, Any]:
     """Split what takes files into what reads them and the detector of images."""
+    if hasattr(detector, "best_estimator_"):
+        return _reader(detector.best_estimator_, n_jobs)
+    if isinstance(getattr(detector, "detector_", None), Pipeline):  # with a threshold of its own
+        loader, last = _reader(detector.detector_, n_jobs)
+        detector = copy(detector)
+        detector.detector_ = last
+        return loader, detector
     if isinstance(detector, Pipeline) and len(detector) > 1:
         steps = detector.steps[:-1]
         name, loader = steps[0]

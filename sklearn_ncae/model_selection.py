@@ -26,6 +26,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import _num_samples, check_is_fitted
 
+from sklearn_ncae._all_or_nothing import all_or_nothing
 from sklearn_ncae._labels import check_detection_labels
 from sklearn_ncae._one_class_split import OneClassSplit, as_rows, good_only
 from sklearn_ncae._out_of_fold import fit_and_score, response, response_names, seeded_clone
@@ -254,6 +255,7 @@ class TunedThresholdDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
         return self.fit(X, y, **params).predict(X)
 
     @_fit_context(prefer_skip_nested_validation=False)
+    @all_or_nothing
     def fit(self, X: Any, y: ArrayLike | None = None, **params: Any) -> Self:
         """Find the threshold, and train the final detector on the good images.
 
@@ -292,7 +294,7 @@ class TunedThresholdDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
                 raise ValueError("thresholds must be a number of candidates or finite values.")
         metric = None
         if objective == "scoring":
-            metric = scorer_metric(self.scoring or "f1")
+            metric = scorer_metric(self.scoring or "f1", self.pos_label)
         elif objective == "costs":
             assert self.costs is not None
             metric = cost_metric(self.costs)
@@ -351,6 +353,7 @@ class TunedThresholdDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
             if recall is not None and values is not None:
                 self.cv_results_ |= {"recall": recall, "scores": values}
         for name in ("n_features_in_", "feature_names_in_"):
+            self.__dict__.pop(name, None)
             if hasattr(self.detector_, name):
                 setattr(self, name, getattr(self.detector_, name))
         return self
@@ -379,7 +382,7 @@ class TunedThresholdDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
                 warnings.warn(
                     f"y is ignored and all images are taken as good. {error}",
                     UserWarning,
-                    stacklevel=4,
+                    stacklevel=5,
                 )
                 labels = all_good
         if not (labels == 1).any():
@@ -476,7 +479,7 @@ class TunedThresholdDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
                 f"within {spread:.3g}. The threshold is not reliable. Use "
                 "response_method='decision_function', or a float cv with refit=False.",
                 UserWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
         return fold_scores
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from numbers import Integral
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -167,7 +168,7 @@ def leakage_report(
     [[1, 0, True], [2, 0, False]]
     """
     _check_threshold(threshold)
-    if max_matches is not None and (not isinstance(max_matches, int) or max_matches < 1):
+    if max_matches is not None and (not isinstance(max_matches, Integral) or max_matches < 1):
         raise ValueError(f"max_matches={max_matches!r} must be a positive integer or None.")
     pandas = import_extra("pandas", "duplicates")
     train, test = as_sequence(train, "train"), as_sequence(test, "test")

@@ -326,7 +326,13 @@ class RepairBatches(TrainingBatches):
         # Rows of a table and tiny images are widened, for a shape needs room to be drawn in.
         margins = [(0, max(0, _SMALLEST_DRAWING - side)) for side in self.crop]
         room = np.pad(clean, [(0, 0), *margins, (0, 0)], mode="edge")
-        defective, masks = self.draw(room, random_state=random_state)
+        drawn = self.draw(room, random_state=random_state)
+        if [np.shape(part) for part in drawn] != [room.shape, (*room.shape[:3], 1)]:
+            raise ValueError(
+                f"draw_defects must return images of shape {room.shape} and masks of shape "
+                f"{(*room.shape[:3], 1)}, but returned {[np.shape(part) for part in drawn]}."
+            )
+        defective, masks = drawn
         defective, masks = defective[:, :height, :width], masks[:, :height, :width]
         return defective, np.concatenate([clean, masks.astype(np.float32)], axis=-1)
 
@@ -399,6 +405,15 @@ class RepairLoss(keras.losses.Loss):
         self.mask_weight = mask_weight
         self.gamma = gamma
         self.large_area = large_area
+
+    def get_config(self) -> dict[str, Any]:
+        """Return what Keras needs to make the loss anew, with a network that it loads."""
+        return {
+            "image_loss": keras.losses.serialize(self.image_loss),
+            "mask_weight": self.mask_weight,
+            "gamma": self.gamma,
+            "large_area": self.large_area,
+        }
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         """Loss of a batch."""

@@ -364,16 +364,21 @@ class NCAEReconstructor(BaseEstimator):
         if _steps_take_all_cores():
             data, end_epoch = between_steps(batches)
             callbacks.insert(0, end_epoch)
-        with _no_notes_on_tracing():
-            epochs = trained.fit(
-                data,
-                epochs=n_epochs,
-                initial_epoch=checkpoint.epoch if checkpoint else 0,
-                validation_data=validation,
-                callbacks=callbacks,
-                verbose=int(self.verbose),
-                shuffle=False,  # the batches shuffle themselves
-            ).history
+        try:
+            with _no_notes_on_tracing():
+                epochs = trained.fit(
+                    data,
+                    epochs=n_epochs,
+                    initial_epoch=checkpoint.epoch if checkpoint else 0,
+                    validation_data=validation,
+                    callbacks=callbacks,
+                    verbose=int(self.verbose),
+                    shuffle=False,  # the batches shuffle themselves
+                ).history
+        finally:
+            # They are parameters, which clones and pickles copy: the network is to stay out.
+            for callback in self.callbacks or []:
+                keras.callbacks.Callback.set_model(callback, None)
         if checkpoint:
             epochs = checkpoint.history
 

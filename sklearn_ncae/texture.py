@@ -148,8 +148,8 @@ class TextureDetector(ImageOutlierMixin):
         X : array-like of shape (n, h, w), (n, h, w, c) or (n, n_features)
             Images of good parts, of any real dtype. Of more than 1000, as many are used, at even
             distances.
-        y : None
-            Ignored: all images are taken for good ones.
+        y : array-like of shape (n,), default=None
+            Ignored, but for a warning where it marks defects by -1: all images are taken for good.
 
         Returns
         -------
@@ -160,7 +160,7 @@ class TextureDetector(ImageOutlierMixin):
         TypeError, ValueError
             If X is not a stack of finite images of one size.
         """
-        images = self._check_to_fit(X)
+        images = self._check_to_fit(X, y)
         self.n_samples_fit_ = len(images)
         self._scale = PixelScale.of(images, per_image=True)
         rows = representative_rows(np.arange(len(images)))
@@ -271,7 +271,8 @@ class TextureModel:
             standardised = ((description - self.mean) / self.deviation).ravel()
             code = np.einsum("cv,v->c", components, standardised)
             left = standardised - np.einsum("cv,c->v", components, code)
-            left = np.where(np.abs(left) > _ROUNDING, left, 0.0).reshape(self.mean.shape)
+            left = np.where(np.abs(left) <= _ROUNDING, 0.0, left)  # a nan stays
+            left = left.reshape(self.mean.shape)
             left = np.maximum(left, either_way * left)
             # A small defect is in few parts and cells; the fourth powers let it be seen.
             powers = [

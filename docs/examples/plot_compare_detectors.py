@@ -44,10 +44,9 @@ table[columns].round(2)
 # that one number per image does not know. The p-value takes into account that the splits share
 # training images; "no clear difference" is an answer, and on few images the usual one.
 #
-# Of the castings here, the reconstruction from principal components tells most, and the network
-# after its short training comes next; with five splits, neither is clearly ahead. The others are
-# near chance: they judge an image as a whole, and pose and light change more of it than a defect
-# does. A comparison for a decision takes the full training and more images; the benchmark among the
+# Of the castings here, NCAE is clearly ahead even after a short training. The reconstruction from
+# principal components is well behind it, and the others are near chance: they judge an image as a
+# whole, and pose and light change more of it than a defect does. A comparison for a decision takes the full training and more images; the benchmark among the
 # measurements does.
 #
 # The single splits

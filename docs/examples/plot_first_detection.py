@@ -70,7 +70,7 @@ plt.show()
 # defect, to the pixel, and where the texture is not that of good castings, in coarser cells. The
 # outline is where the defect was really drawn. Shown are of each kind the casting that the
 # detector is surest of, and the one it is least sure of; those of the good castings are the
-# one that looks best to it and the one that looks worst.
+# one that looks worst to it and the one that looks best.
 
 decision = detector.decision_function(test.images)
 maps = np.maximum(detector.anomaly_map(test.images), 0)

@@ -52,9 +52,9 @@ plt.show()
 #
 # The defect map
 # --------------
-# By default the network also marks what it takes for a defect. Edges of the part show in that map
-# as well, but faintly. It is bright where the network has found something, and where it has not,
-# there is nothing to see. ``detector.anomaly_map`` joins it with the map of unusual texture, as the
+# By default the network also marks what it takes for a defect. Edges of the part and the border of
+# the image show in that map as well, at half the brightness of a found defect and more. What counts
+# is a spot that stands out from them: in a good or a missed casting there is none. ``detector.anomaly_map`` joins it with the map of unusual texture, as the
 # score does.
 
 maps = detector.defect_map(test.images)

@@ -66,8 +66,8 @@ print(f"{'entropy':10} mean over the kinds of defects {mean_of_kinds['entropy']:
 # %%
 # Two statistics
 # --------------
-# A list of names makes one score of several statistics: the largest deviation from what is
-# typical of good images, in units of what is still usual.
+# A list of names makes one score of several statistics: a smooth maximum of their deviations from
+# what is typical of good images, in units of what is still usual.
 
 StatisticsScatterDisplay.from_estimator(
     detector, test.images, test.target, statistic="kurtosis", against="abs_peak"

@@ -7,8 +7,7 @@ both the detector's parameters and the threshold, from image files, and keeps al
 one part on the same side of every split.
 
 The images are drawn small and the networks train for one epoch, so that the example runs in
-seconds. What is found with so little is hardly better than a coin toss: the example shows how the
-search is put together, not how good the detector is.
+seconds. It shows how the search is put together, not how good the detector is.
 """
 
 import tempfile
@@ -65,7 +64,7 @@ pipeline = Pipeline(
 tuned = TunedThresholdDetector(
     pipeline,
     scoring="f1",
-    cv=OneClassSplit(StratifiedGroupKFold(2)),
+    cv=OneClassSplit(StratifiedGroupKFold(3)),
     store_cv_results=True,
 )
 
@@ -80,7 +79,7 @@ tuned = TunedThresholdDetector(
 with sklearn.config_context(enable_metadata_routing=True):
     search = GridSearchCV(
         tuned,
-        {"detector__detect__statistic": ["mse", "std"]},
+        {"detector__detect__statistic": ["mse", "texture"]},
         scoring="balanced_accuracy",
         cv=StratifiedGroupKFold(2),
     ).fit(paths, y, groups=groups)
