@@ -169,7 +169,7 @@ def _add_ncae(
     if scale.per_image:
         # In float64, so that the order in which a runtime sums does not matter.
         precise = graph.cast(pixels, np.float64)
-        mean = graph.reduce("ReduceMean", precise, (1, 2, 3), True)
+        mean = graph.reduce("ReduceMean", precise, (1, 2), True)
         centred = graph.add("Sub", precise, mean)
         square = graph.add("Mul", centred, centred)
         std = graph.add("Sqrt", graph.reduce("ReduceMean", square, (1, 2, 3), True))

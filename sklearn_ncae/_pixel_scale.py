@@ -3,7 +3,7 @@
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 
 class PixelScale:
@@ -17,8 +17,9 @@ class PixelScale:
     low, high : float
         Smallest and largest pixel value of the training images.
     per_image : bool
-        Whether every image is standardised by its own mean and standard deviation, which takes
-        exposure out; otherwise `low` becomes 0 and `high` becomes 1.
+        Whether every image is standardised, which takes exposure and tint out: each channel by its
+        own mean, all by their common standard deviation from that. Otherwise `low` becomes 0 and
+        `high` becomes 1.
     """
 
     #: `least_contrast` as a share of the range: the noise of a plain image stays small.
@@ -64,7 +65,7 @@ class PixelScale:
         -------
         batch : ndarray of float32
             ``(images - low) / span``, in float64 where float32 cannot hold the pixel values.
-        low, span : numbers or ndarrays of shape (n, 1, 1, 1)
+        low, span : numbers or ndarrays of shape (n, 1, 1, c) and (n, 1, 1, 1)
             What brings outputs back: ``outputs * span + low``.
         """
         dtype = np.result_type(images.dtype, np.float32)
@@ -72,7 +73,8 @@ class PixelScale:
             low, span = dtype.type(self.low), dtype.type(self.span)
             return scaled(images, low, span, out), low, span
         batch = np.empty(images.shape, np.float32) if out is None else out
-        lows, spans = np.empty((2, len(images), 1, 1, 1), dtype)
+        lows = np.empty((len(images), 1, 1, images.shape[3]), dtype)
+        spans = np.empty((len(images), 1, 1, 1), dtype)
         least = dtype.type(self.least_contrast)
         # One at a time, as it fits into the cache, and in the same memory: the system would take
         # back what is as large as an image, and hand it out again for the next.
@@ -80,7 +82,8 @@ class PixelScale:
         for image, result, of_low, of_span in zip(images, batch, lows, spans, strict=True):
             # Into C order: the order of a sum would change its rounding.
             np.copyto(centred, image)
-            of_low[...] = centred.mean()
+            for channel in range(images.shape[3]):
+                of_low[..., channel] = centred[..., channel].mean()
             centred -= of_low
             of_span[...] = np.sqrt(np.square(centred, out=squares).mean()) + least
             np.divide(centred, of_span, out=result, casting="same_kind")
@@ -88,12 +91,13 @@ class PixelScale:
 
 
 def scaled(
-    pixels: NDArray[Any], low: float, span: float, out: NDArray[np.float32] | None = None
+    pixels: NDArray[Any], low: ArrayLike, span: float, out: NDArray[np.float32] | None = None
 ) -> NDArray[np.float32]:
     """Return ``(pixels - low) / span``, as `PixelScale.to_network` computes it."""
     dtype = np.result_type(pixels.dtype, np.float32)
     out = np.empty(pixels.shape, np.float32) if out is None else out
-    return np.divide(pixels - dtype.type(low), dtype.type(span), out=out, casting="same_kind")
+    centred = pixels - np.asarray(low, dtype)
+    return np.divide(centred, dtype.type(span), out=out, casting="same_kind")
 
 
 def scale_of(detector: Any) -> PixelScale | None:

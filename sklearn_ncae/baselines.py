@@ -18,7 +18,6 @@ from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_array, check_is_fitted, validate_data
 
 from sklearn_ncae._image_arrays import check_values, without_mask
-from sklearn_ncae._labels import warn_of_defects
 from sklearn_ncae.detector import ResidualDetector
 from sklearn_ncae.images import _check_paths, read_image
 
@@ -71,14 +70,13 @@ class MeanBrightnessDetector(OutlierMixin, BaseEstimator):
         X : array-like of shape (n, h, w), (n, h, w, c) or (n, n_features), or n file paths
             Images of any real dtype. Files are read one by one, as gray images from 0 (black) to
             65535 (white), which needs Pillow.
-        y : array-like of shape (n,), default=None
-            Ignored, but for a warning where it marks defects by -1: all images are taken for good.
+        y : Ignored
+            Present by convention.
 
         Returns
         -------
         self
         """
-        warn_of_defects(y)
         brightness = self._brightness(X, reset=True)
         self.center_ = float(np.median(brightness))
         self.offset_ = float(np.quantile(self._score(brightness), self.contamination))

@@ -294,17 +294,18 @@ class RepairBatches(TrainingBatches):
         self.crop = crop
         self.block_size = block_size
         # What scales each image, once it was seen: only its crop has to be scaled then.
-        self._lows, self._spans = np.full((2, len(self.images)), np.nan)
+        self._lows = np.full((len(self.images), self.images.shape[3]), np.nan)
+        self._spans = np.full(len(self.images), np.nan)
 
     def __getitem__(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Draw one batch."""
         random_state = self.random_state or np.random.RandomState(index)
         rows = self._rows_of(index)
         images = self.images[rows]
-        new = np.isnan(self._lows[rows])
+        new = np.isnan(self._spans[rows])
         if new.any():
             _, lows, spans = self.scale.to_network(images[new])
-            self._lows[rows[new]], self._spans[rows[new]] = lows.ravel(), spans.ravel()
+            self._lows[rows[new]], self._spans[rows[new]] = lows[:, 0, 0], spans.ravel()
         height, width = self.crop
         size = self.block_size
         n_rows, n_columns = (-(-side // size) for side in images.shape[1:3])

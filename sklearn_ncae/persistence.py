@@ -22,9 +22,11 @@ from sklearn_ncae._model_archive import ModelArchive, ModelFileError, refusing, 
 from sklearn_ncae._model_document import decode, encode, holds, leaves
 
 _FORMAT = "sklearn-ncae model"
-_FORMAT_VERSION = 3
+_FORMAT_VERSION = 4
 # Its textures were described in another way, which nothing computes any more.
 _UNRELEASED_VERSION = 2
+# Since then a network that repairs sees each channel less its own mean.
+_CHANNELS_CENTRED_VERSION = 4
 
 
 def save(detector: Any, path: str | os.PathLike[str]) -> None:
@@ -181,6 +183,13 @@ def _read(file: BinaryIO) -> Any:
         detector = decode(archive.document.get("model"), archive)
     if not hasattr(detector, "image_shape_"):
         raise ModelFileError("it holds no fitted detector")
+    network = getattr(getattr(detector, "reconstructor_", detector), "_network", {})
+    of_colours = network.get("training") == "repair" and detector.image_shape_[2] > 1
+    if of_colours and archive.document["format_version"] < _CHANNELS_CENTRED_VERSION:
+        raise ModelFileError(
+            "it is of colour images and of an earlier version, which scaled them in another way, "
+            "so its scores cannot be reproduced. Train and save again"
+        )
     archive.check_all_read()
     return detector
 

@@ -484,7 +484,7 @@ def test_damaged_files_are_refused_or_score(fuzz, fitted, good_images, tmp_path)
 def test_reads_the_files_of_older_versions():
     X = np.random.RandomState(1).randint(0, 256, (5, 12, 10), dtype=np.uint8)
     paths = sorted((HERE / "data").glob("*.ncae"))
-    assert [path.name for path in paths] == ["format_1.ncae", "format_3.ncae"]
+    assert [path.name for path in paths] == ["format_1.ncae", "format_3.ncae", "format_4.ncae"]
     for path in paths:
         expected = json.loads(path.with_suffix(".json").read_text())
         detector = persistence.load(path)
