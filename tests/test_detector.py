@@ -4,6 +4,7 @@ import pickle
 import random
 import subprocess
 import sys
+from inspect import signature
 
 import cloudpickle
 import joblib
@@ -11,10 +12,12 @@ import keras
 import numpy as np
 import pandas as pd
 import pytest
+import sklearn
 from scipy.ndimage import gaussian_filter
 from sklearn.base import clone
 from sklearn.ensemble import IsolationForest
 from sklearn.exceptions import NotFittedError
+from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import (
     GridSearchCV,
@@ -25,11 +28,12 @@ from sklearn.model_selection import (
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from sklearn_ncae import NCAEDetector, ResidualDetector, ResidualStatistics
+from sklearn_ncae import NCAEDetector, NCAEReconstructor, ResidualDetector, ResidualStatistics
 from sklearn_ncae.baselines import PCAReconstructor
 from sklearn_ncae.images import read_image
+from sklearn_ncae.model_selection import OneClassSplit
 from sklearn_ncae.residuals import DEFECT_MAP_STATISTICS, STATISTICS
-from sklearn_ncae.texture import TextureDetector, describe_textures
+from sklearn_ncae.texture import TextureDetector, describe_textures, held_out_peaks
 
 TINY = {"filters": (4, 8), "epochs": 2, "random_state": 0}
 METHODS = ["score_samples", "decision_function", "predict", "p_values"]
@@ -303,8 +307,12 @@ def test_same_random_state_same_scores_whatever_the_global_seeds(good_images, de
     assert again.offset_ == detector.offset_
 
 
-def test_y_is_ignored(good_images, detector):
-    again = clone(detector).fit(good_images, y=np.repeat([1, -1], 20))
+def test_y_is_ignored_but_for_a_warning(good_images, detector):
+    with pytest.warns(UserWarning, match="20 of the 40 training images are labelled -1") as caught:
+        again = clone(detector).fit(good_images, y=np.repeat([1, -1], 20))
+    assert caught[0].filename == __file__
+    for other in (np.ones(40), np.arange(40), np.repeat(["good", "bad"], 20), None):
+        TextureDetector().fit(good_images, other)
     np.testing.assert_array_equal(
         again.score_samples(good_images), detector.score_samples(good_images)
     )
@@ -354,19 +362,19 @@ def test_grid_search_over_network_and_statistic(labelled_images):
         NCAEDetector(contamination=0.1, **TINY),
         {"filters": [(4,), (4, 8)], "statistic": ["defect_peak", "max"]},
         scoring="roc_auc",
-        cv=StratifiedKFold(2, shuffle=True, random_state=0),
+        cv=OneClassSplit(StratifiedKFold(2, shuffle=True, random_state=0)),
+        refit=False,
         n_jobs=2,
     ).fit(X, y)
     assert np.isfinite(search.cv_results_["mean_test_score"]).all()
-    assert search.predict(X).shape == y.shape
 
 
 def test_pipeline_and_cross_validation(labelled_images):
     X, y = labelled_images
     pipeline = make_pipeline(FunctionTransformer(lambda images: images / 255), NCAEDetector(**TINY))
     pipeline.set_params(ncaedetector__epochs=1, ncaedetector__contamination=0.1)
-    scores = cross_val_score(pipeline, X, y, scoring="roc_auc", cv=StratifiedKFold(2))
-    assert np.isfinite(scores).all()
+    splits = OneClassSplit(StratifiedKFold(2))
+    assert (cross_val_score(pipeline, X, y, scoring="roc_auc", cv=splits) > 0.6).all()
 
 
 def test_pandas_input(good_images, eagerly):
@@ -425,6 +433,86 @@ def test_names_of_columns_are_forgotten_with_the_table(good_images):
     assert len(detector.feature_names_in_) == 32
     detector.set_params(image_shape=None).fit(good_images)
     assert not hasattr(detector, "feature_names_in_") and detector.n_features_in_ == 256
+
+
+@pytest.mark.parametrize("statistic", ["mse", ["std", "defect_peak"]])
+def test_transformers_may_return_tables(good_images, statistic, eagerly):
+    with eagerly():
+        detector = NCAEDetector(statistic=statistic, contamination=0.1, **TINY).fit(good_images)
+    expected = detector.score_samples(good_images[:2])
+    with sklearn.config_context(transform_output="pandas"):
+        np.testing.assert_array_equal(detector.score_samples(good_images[:2]), expected)
+        np.testing.assert_array_equal(detector.score_samples(good_images[:1]), expected[:1])
+        assert detector.residual_statistics(good_images[:3]).shape == (3, 15)
+
+
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
+def test_what_cannot_be_scored_is_not_good(good_images, detector):
+    X = good_images[:2].astype(float)
+    X[0, 0, 0] = np.nan
+    texture = TextureDetector().fit(good_images)
+    with sklearn.config_context(assume_finite=True):
+        assert detector.predict(X)[0] == -1
+        assert texture.predict(X)[0] == -1 and np.isnan(texture.score_samples(X)[0])
+
+
+def test_a_callback_does_not_keep_the_network(good_images, eagerly):
+    callback = keras.callbacks.TerminateOnNaN()
+    with eagerly():
+        detector = NCAEDetector(contamination=0.1, callbacks=[callback], **TINY).fit(good_images)
+    assert callback.model is None
+    assert clone(detector).callbacks[0] is not callback
+    again = pickle.loads(pickle.dumps(detector))
+    np.testing.assert_array_equal(
+        again.score_samples(good_images), detector.score_samples(good_images)
+    )
+
+
+def test_a_frozen_reconstructor_is_not_trained(good_images):
+    frozen = FrozenEstimator(PCAReconstructor(5).fit(good_images[:20]))
+    detector = ResidualDetector(frozen, contamination=0.1).fit(good_images[20:])
+    assert detector.predict(good_images).shape == (40,)
+
+
+def test_what_is_held_out_teaches_nothing(good_images, eagerly):
+    """Other images in the place of those held out change the threshold, and nothing else."""
+    n, parameters = len(good_images), {**TINY, "epochs": 1}
+    with eagerly():
+        first = NCAEDetector(false_alarm_rate=0.2, calibration=0.5, **parameters).fit(good_images)
+        assert len(first.calibration_scores_) == n // 2
+        trained_on = np.isin(-first.score_samples(good_images), -first.calibration_scores_)
+        others = good_images.copy()
+        others[trained_on] = others[trained_on][:, ::-1, ::-1]
+        again = clone(first).fit(others)
+        seeded = clone(first).set_params(random_state=1, contamination=0.1).fit(good_images)
+        same = clone(first).set_params(contamination=0.1).fit(good_images)
+    for weights, expected in zip(
+        again.reconstructor_.weights_, first.reconstructor_.weights_, strict=True
+    ):
+        np.testing.assert_array_equal(weights, expected)
+    np.testing.assert_array_equal(again._texture.mean, first._texture.mean)
+    np.testing.assert_array_equal(again._center, first._center)
+    np.testing.assert_array_equal(again._scale, first._scale)
+    assert not np.array_equal(again.calibration_scores_, first.calibration_scores_)
+    assert not np.array_equal(seeded.score_samples(good_images), same.score_samples(good_images))
+
+
+def test_deviations_of_texture_are_those_of_other_images(good_images, eagerly):
+    with eagerly():
+        detector = NCAEDetector(contamination=0.1, **TINY).fit(good_images)
+    X = good_images[..., np.newaxis]
+    peaks = held_out_peaks(describe_textures(X, None, detector.reconstructor_._scale))
+    assert detector._center[1] == np.median(peaks)
+    # The network knows its training images: small deviations of its peak count as usual.
+    assert detector._scale[0] >= 0.1
+
+
+def test_defaults_are_those_of_the_reconstructor():
+    ours = signature(NCAEDetector).parameters
+    shared = signature(NCAEReconstructor).parameters
+    assert len(shared) > 10
+    for name, parameter in shared.items():
+        assert ours[name].default == parameter.default, name
 
 
 def test_warm_start_goes_on(good_images):

@@ -1,0 +1,141 @@
+"""The batches, the loss and the layers of the networks, without a training."""
+
+import keras
+import numpy as np
+import pytest
+from scipy.special import expit
+
+from sklearn_ncae._pixel_scale import PixelScale
+from sklearn_ncae.network import RepairBatches, RepairLoss, TrainingBatches, build_network
+
+
+def draw_nothing(images, *, random_state):
+    return images, np.zeros((*images.shape[:3], 1), bool)
+
+
+def repair_batches(images, *, crop, draw=draw_nothing, block_size=1, seed=0):
+    return RepairBatches(
+        images,
+        np.arange(len(images)),
+        PixelScale.of(images, per_image=True),
+        len(images),
+        np.random.RandomState(seed),
+        draw=draw,
+        crop=crop,
+        block_size=block_size,
+    )
+
+
+@pytest.fixture(scope="module")
+def unlike_images():
+    """Images of very different brightness and contrast, in which every place is another value."""
+    ramp = np.arange(24 * 20, dtype=np.float32).reshape(24, 20, 1)
+    factors = np.array([0.1, 1.0, 5.0, 20.0], np.float32)[:, None, None, None]
+    return factors * ramp + 100 * factors
+
+
+def test_images_come_in_another_order_in_every_epoch(unlike_images):
+    scale = PixelScale.of(unlike_images, per_image=False)
+    batches = TrainingBatches(unlike_images, np.arange(4), scale, 4, np.random.RandomState(0))
+    orders = set()
+    for _ in range(10):
+        orders.add(tuple(batches.rows))
+        batches.on_epoch_end()
+    assert len(orders) > 3
+    assert all(sorted(order) == [0, 1, 2, 3] for order in orders)
+
+
+def test_images_are_scaled_each_by_itself(unlike_images):
+    inputs, targets = repair_batches(unlike_images, crop=(24, 20))[0]
+    # But for the random exposure, all of them are the same ramp.
+    assert np.ptp(targets[..., 0].std(axis=(1, 2))) < 1.0
+    assert (np.abs(targets[..., 0].mean(axis=(1, 2))) < 0.4).all()
+    np.testing.assert_array_equal(inputs, targets[..., :1])
+    assert not targets[..., 1].any()
+
+
+def test_exposure_differs_at_random(unlike_images):
+    _, targets = repair_batches(unlike_images[[0] * 8], crop=(24, 20))[0]
+    assert np.unique(targets[..., 0].mean(axis=(1, 2))).size == 8
+    assert np.unique(targets[..., 0].std(axis=(1, 2)).round(4)).size == 8
+
+
+def test_crops_are_flipped_either_way():
+    image = np.arange(12 * 12, dtype=np.float32).reshape(1, 12, 12, 1)
+    directions = set()
+    for seed in range(60):
+        crop = repair_batches(image, crop=(8, 8), seed=seed)[0][1][0, ..., 0]
+        directions.add((crop[1, 0] > crop[0, 0], crop[0, 1] > crop[0, 0]))
+    assert len(directions) == 4
+
+
+def test_crops_begin_at_every_place():
+    image = np.zeros((1, 12, 12, 1), np.float32)
+    image[0, 5, 6] = 1
+    places = set()
+    for seed in range(60):
+        _, targets = repair_batches(image, crop=(8, 8), seed=seed)[0]
+        places.add(int(targets[0, ..., 0].argmax()))
+    assert len(places) > 15
+
+
+def test_a_function_that_draws_something_else_is_refused(unlike_images):
+    batches = repair_batches(
+        unlike_images, crop=(8, 8), draw=lambda images, random_state: (images, images[:, :4])
+    )
+    with pytest.raises(ValueError, match=r"draw_defects must return images of shape \(4, 8, 8, 1"):
+        batches[0]
+    with pytest.raises(ValueError, match="draw_defects must return"):
+        repair_batches(unlike_images, crop=(8, 8), draw=lambda images, random_state: images)[0]
+
+
+def test_repair_loss_is_what_its_docstring_says():
+    rng = np.random.default_rng(0)
+    target = np.concatenate([rng.normal(size=(3, 6, 5, 1)), rng.random((3, 6, 5, 1)) < 0.3], -1)
+    output = rng.normal(size=(3, 6, 5, 2))
+    loss = RepairLoss("mse", mask_weight=3.0, gamma=1.5, large_area=0.1)
+    mask, p = target[..., 1], expit(output[..., 1])
+    cross_entropy = -mask * np.log(p) - (1 - mask) * np.log(1 - p)
+    weight = 1 / (1 + mask.mean(axis=(1, 2), keepdims=True) / 0.1)
+    focal = weight * np.abs(mask - p) ** 1.5 * cross_entropy
+    expected = np.square(target[..., 0] - output[..., 0]).mean() + 3 * focal.mean()
+    got = loss(target.astype(np.float32), output.astype(np.float32))
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(got), expected, rtol=1e-5)
+
+
+def test_keras_can_save_a_network_with_its_loss(tmp_path):
+    model = build_network((8, 8, 1), training="repair", filters=(4,))
+    model.compile(loss=RepairLoss("mae", gamma=1.0))
+    model.optimizer.build(model.trainable_variables)
+    model.save(tmp_path / "network.keras")
+    again = keras.models.load_model(tmp_path / "network.keras")
+    assert (again.loss.gamma, again.loss.image_loss) == (1.0, keras.losses.get("mae"))
+
+
+def test_the_network_that_repairs_has_dropout_skips_and_unlike_layers():
+    model = build_network((16, 16, 1), training="repair", filters=(4, 4, 4))
+    kinds = [type(layer).__name__ for layer in model.layers]
+    assert "SpatialDropout2D" in kinds and "Concatenate" in kinds
+    kernels = [weight for weight in model.get_weights() if weight.ndim > 1]
+    alike = [
+        np.array_equal(a, b)
+        for i, a in enumerate(kernels)
+        for b in kernels[:i]
+        if a.shape == b.shape
+    ]
+    assert len(alike) > 0 and not any(alike)
+
+
+@pytest.mark.parametrize("n_channels", [1, 3])
+def test_each_channel_is_centred_and_all_have_one_deviation(n_channels):
+    rng = np.random.default_rng(0)
+    tint = np.array([1.6, 0.7, 0.25])[:n_channels]
+    images = (rng.normal(100, 10, (5, 9, 7, n_channels)) * tint).astype(np.float32)
+    scale = PixelScale.of(images, per_image=True)
+    batch, low, span = scale.to_network(images)
+    assert low.shape == (5, 1, 1, n_channels) and span.shape == (5, 1, 1, 1)
+    centred = images - images.mean(axis=(1, 2), keepdims=True)
+    contrast = centred.std(axis=(1, 2, 3), keepdims=True)
+    expected = centred / (contrast + 0.02 * (images.max() - images.min()))
+    np.testing.assert_allclose(batch, expected, atol=1e-4)
+    np.testing.assert_allclose(batch * span + low, images, rtol=1e-5)
