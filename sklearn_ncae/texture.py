@@ -45,6 +45,8 @@ _FAINTEST = 0.012
 _BRIGHTNESS = 2.0
 # Deviations of a description are not taken to be smaller than this.
 _LEAST_DEVIATION = 0.4
+# Nor its variance than this share of the largest in a neighbouring cell.
+_BESIDE = 0.4
 # A combination whose variance is this share of the number of values is believed by half, a larger
 # one more: what only a few values of the training images have in common is not usual.
 _BELIEVED_BY_HALF = 0.006
@@ -238,8 +240,8 @@ class TextureModel:
         mean = descriptions.mean(axis=0)
         variance = descriptions.var(axis=0)
         # Parts do not lie quite alike: what varies beside a cell may vary in it as well.
-        beside = maximum_filter(variance, (1, 3, 3))
-        deviation = np.sqrt((variance + beside) / 2 + _LEAST_DEVIATION**2)
+        variance = np.maximum(variance, _BESIDE * maximum_filter(variance, (1, 3, 3)))
+        deviation = np.sqrt(variance + _LEAST_DEVIATION**2)
         rows = ((descriptions - mean) / deviation).reshape(len(descriptions), -1)
         # Ridge regression: a component of length sqrt(variance / (variance + ridge)) takes that
         # share of what it is asked to explain.

@@ -411,6 +411,14 @@ class TestMeanBrightness:
         detector = MeanBrightnessDetector().fit(paths[:2])
         np.testing.assert_allclose(detector.score_samples(paths), [0, 0, -51 * 257])
         np.testing.assert_array_equal(detector.predict(paths), [1, 1, -1])
+        table = pd.DataFrame({"path": list(map(str, paths))})
+        np.testing.assert_array_equal(detector.predict(table), [1, 1, -1])
+        with pytest.raises(ValueError, match="was fitted on files and got arrays"):
+            detector.predict(np.zeros((3, 4, 4)))
+        with pytest.raises(ValueError, match="was fitted on arrays and got files"):
+            MeanBrightnessDetector().fit(np.zeros((3, 4, 4))).predict(paths)
+        assert detector.fit(np.zeros((3, 4, 4))).n_features_in_ == 16
+        assert not hasattr(detector.fit(paths), "n_features_in_")
 
 
 def test_usual_detectors_run_on_stacks_of_8_bit_images(labelled_images):

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 from sklearn.ensemble import IsolationForest
+from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.svm import OneClassSVM
@@ -54,6 +55,45 @@ def test_scores_of_files_are_those_of_the_images(detector, folder, labelled_imag
     for one, image in zip(scored, images, strict=True):
         np.testing.assert_array_equal(one.image, image)
         assert one.map.shape == image.shape and 0 <= one.map.min() <= one.map.max() <= 1
+
+
+def test_scores_of_files_by_a_threshold_or_a_search_around_a_pipeline(folder, labelled_images):
+    files, y = find_image_files(folder), [-1, -1, *[1] * 6]
+    pipeline = make_pipeline(ImageLoader(), TextureDetector(contamination=0.2))
+    tuned = TunedThresholdDetector(pipeline, max_false_alarm_rate=0.3, cv=2).fit(files, y)
+    scored = list(score_images(tuned, [*files, "missing.png"]))
+    assert [one.decision for one in scored[:-1]] == [
+        "good" if label == 1 else "defect" for label in tuned.predict(files)
+    ]
+    assert scored[-1].decision == "error"
+    np.testing.assert_allclose([s.score for s in scored[:-1]], tuned.score_samples(files))
+    grid = {"texturedetector__contamination": [0.1, 0.2]}
+    search = GridSearchCV(pipeline, grid, scoring=lambda d, X, y=None: 0.0, cv=2).fit(files[2:])
+    scored = list(score_images(search, files))
+    np.testing.assert_allclose([s.score for s in scored], search.score_samples(files))
+
+
+def test_one_path_is_no_sequence_of_characters(detector, folder):
+    path = find_image_files(folder)[0]
+    assert find_image_files(path) == [path]
+    assert [one.name for one in score_images(detector, path)] == [path]
+    assert next(watch_folder(folder, settle=0)) == []
+
+
+def test_wrong_arguments(detector, good_images):
+    with pytest.raises(ValueError, match="chunk_size must be at least 1, got 0"):
+        list(score_images(detector, good_images, chunk_size=0))
+    with pytest.raises(ValueError, match="There are 1 names for 40 images"):
+        list(score_images(detector, good_images, names=["a"]))
+
+
+def test_reads_files_as_a_detector_of_wide_colour_images_takes_them(tmp_path):
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (12, 16, 24, 3), dtype=np.uint8)
+    detector = TextureDetector(contamination=0.2).fit(images)
+    Image.fromarray(images[0]).save(tmp_path / "part.png")
+    (scored,) = score_images(detector, tmp_path / "part.png")
+    assert scored.score == detector.score_samples(images[:1])[0]
 
 
 def test_scores_of_arrays_pipelines_and_other_detectors(detector, folder, good_images):

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from sklearn.base import BaseEstimator, OutlierMixin, clone
 from sklearn.ensemble import IsolationForest
 from sklearn.exceptions import NotFittedError
+from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import f1_score, fbeta_score, get_scorer, make_scorer
 from sklearn.model_selection import (
     GridSearchCV,
@@ -37,6 +38,7 @@ from sklearn_ncae import NCAEDetector, ResidualDetector
 from sklearn_ncae._out_of_fold import seeded_clone
 from sklearn_ncae._threshold_search import scorer_metric
 from sklearn_ncae.datasets import make_castings
+from sklearn_ncae.metrics import make_detection_scorer
 from sklearn_ncae.model_selection import OneClassSplit, TunedThresholdDetector, cost_offset
 
 EXAMPLE = Path(__file__).parents[1] / "docs" / "examples" / "plot_threshold_search.py"
@@ -47,6 +49,31 @@ DETECTORS = {
     "pipeline": make_pipeline(StandardScaler(), IsolationForest(n_estimators=10, random_state=0)),
 }
 COSTS = {"missed_defect": 500.0, "false_alarm": 20.0}
+
+
+def test_a_failed_fit_leaves_the_previous_one(parts):
+    X, y, _ = parts
+    tuned = TunedThresholdDetector(FOREST, scoring="f1").fit(X, y)
+    labels = tuned.predict(X)
+    tuned.set_params(scoring=None, max_false_alarm_rate=0.2, thresholds=[-100.0])
+    tuned.set_params(detector=IsolationForest(n_estimators=3, random_state=0))
+    with pytest.raises(ValueError, match="None of the given thresholds"):
+        tuned.set_params(thresholds=[100.0], max_false_alarm_rate=0.2).fit(X, y)
+    np.testing.assert_array_equal(tuned.predict(X), labels)
+
+
+def test_a_new_fit_forgets_the_names_of_columns():
+    table = pd.DataFrame(np.random.default_rng(0).normal(size=(60, 2)), columns=["a", "b"])
+    tuned = TunedThresholdDetector(FOREST, max_false_alarm_rate=0.2).fit(table)
+    assert list(tuned.feature_names_in_) == ["a", "b"]
+    assert not hasattr(tuned.fit(table.to_numpy()), "feature_names_in_")
+
+
+def test_a_frozen_detector_gets_a_threshold():
+    X = np.random.default_rng(0).normal(size=(120, 2))
+    frozen = FrozenEstimator(IsolationForest(random_state=0).fit(X[:60]))
+    tuned = TunedThresholdDetector(frozen, max_false_alarm_rate=0.1).fit(X[60:])
+    assert np.mean(tuned.predict(X[60:]) == -1) <= 0.1
 
 
 class FirstColumn(OutlierMixin, BaseEstimator):
@@ -378,6 +405,16 @@ def test_scorers_see_defects_as_positive(parts):
         FOREST, scoring=make_scorer(fbeta_score, beta=2, pos_label=1)
     ).fit(X, y)
     assert unset.best_threshold_ == given.best_threshold_ > good.best_threshold_
+    # With labels of their own, users name the positive class among these.
+    zero_one = (y == -1).astype(int)
+    for scoring in (
+        "f1",
+        make_scorer(f1_score, pos_label=1),
+        make_detection_scorer("f1", pos_label=1),
+    ):
+        told = TunedThresholdDetector(FOREST, scoring=scoring, pos_label=1).fit(X, zero_one)
+        expected = TunedThresholdDetector(FOREST, scoring="f1").fit(X, y)
+        assert told.best_threshold_ == expected.best_threshold_
     macro = TunedThresholdDetector(FOREST, scoring="f1_macro").fit(X, y)
     assert 0.5 < macro.best_score_ <= 1
 
@@ -780,6 +817,7 @@ def test_cost_offset_is_the_cheapest_of_all(defect_rate):
         return share * 7 * missed + (1 - share) * 2 * alarms
 
     offset, lowest = cost_offset(y, scores, costs)
+    assert cost_offset(y == -1, scores, costs, pos_label=True) == (offset, lowest)
     offsets = np.arange(-6, 6, 0.05)
     costs_of = np.array([cost(candidate) for candidate in offsets])
     assert lowest == pytest.approx(cost(offset)) == pytest.approx(costs_of.min())

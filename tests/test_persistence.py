@@ -325,7 +325,7 @@ def test_refuses_hostile_textures(change, message, fitted, tmp_path):
 
 
 HOSTILE_DOCUMENTS = {
-    "newer format": (lambda d: d.update(format_version=4), "format 4.*Upgrade"),
+    "newer format": (lambda d: d.update(format_version=5), "format 5.*Upgrade"),
     "unreleased format": (lambda d: d.update(format_version=2), "format 2.*Train and save again"),
     "other format": (lambda d: d.update(format="onnx"), "not the file of a sklearn-ncae model"),
     "version of another type": (lambda d: d.update(format_version=True), "not the file of"),
@@ -474,11 +474,25 @@ def test_damaged_files_are_refused_or_score(fuzz, fitted, good_images, tmp_path)
         originals.append(path.read_bytes())
     answers = []
     for seed in range(300):
-        _, damaged = fuzz.damage(originals[seed // 10 % 3], seed)
+        _, damaged = fuzz.damage(originals[seed // 10 % len(originals)], seed)
         path.write_bytes(damaged)
         answers.append(fuzz.answer(path, good_images[:2]))
     assert set(answers) == {"refused", "loaded"}
     assert answers.count("refused") > 200
+
+
+def test_colours_of_an_older_version_are_not_scored_otherwise(tmp_path, eagerly):
+    path, images = tmp_path / "d.ncae", np.zeros((20, 8, 8, 3), np.uint8)
+    for training, is_refused in (("repair", True), ("reconstruct", False)):
+        detector = NCAEDetector(training=training, filters=(2,), epochs=1, contamination=0.1)
+        with eagerly():
+            persistence.save(detector.fit(images), path)
+        rewrite(path, lambda document: document.update(format_version=3))
+        if is_refused:
+            with pytest.raises(ModelFileError, match="colour images.*Train and save again"):
+                persistence.load(path)
+        else:
+            persistence.load(path)
 
 
 def test_reads_the_files_of_older_versions():

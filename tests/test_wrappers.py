@@ -11,6 +11,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
 
 from sklearn_ncae import KerasReconstructor, ResidualDetector
+from sklearn_ncae.model_selection import OneClassSplit
 
 
 def build_autoencoder(meta, filters=4, activation="relu"):
@@ -74,7 +75,8 @@ def test_in_a_grid_search(images, eagerly):
             "statistic": ["mse", "max"],
         },
         scoring="roc_auc",
-        cv=StratifiedKFold(2, shuffle=True, random_state=0),
+        cv=OneClassSplit(StratifiedKFold(2, shuffle=True, random_state=0)),
+        refit=False,
     )
     with eagerly():
         search.fit(X, y)
