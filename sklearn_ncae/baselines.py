@@ -287,5 +287,5 @@ def _holds_paths(X: Any) -> bool:
     if isinstance(X, np.ndarray) and X.dtype.kind not in "OUS":
         return False
     # Of a list, a Series or a column of a table; all of a sequence of arrays are not looked at.
-    first = np.asarray(X[:1], dtype=object).ravel() if isinstance(X, Sequence) else np.ravel(X)
+    first = np.asarray(X[:1] if isinstance(X, Sequence) else X, dtype=object).ravel()
     return bool(len(first)) and isinstance(first[0], (str, PathLike))

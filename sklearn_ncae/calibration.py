@@ -62,7 +62,7 @@ def conformal_offset(scores: ArrayLike, false_alarm_rate: float) -> tuple[float,
             f"false_alarm_rate must be larger than 0 and smaller than 1, got {false_alarm_rate!r}."
         )
     n = len(ordered)
-    # The rounding keeps 0.05 * 20 from falling just below 1.
+    # The rounding keeps 0.29 * 100 from falling just below 29.
     k = math.floor(round(false_alarm_rate * (n + 1), 9))
     if k == 0:
         needed = math.ceil(round(1 / false_alarm_rate, 9)) - 1

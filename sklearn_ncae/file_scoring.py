@@ -205,8 +205,9 @@ def score_images(
     threshold : float, default=None
         Images that score below it are defects. By default the detector's ``offset_``.
     maps : bool, default=False
-        Whether to return the images and their maps as well: the marked defects where the detector
-        marks them, else the size of the residual, which is 1 at a quarter of the full scale.
+        Whether to return the images and their maps as well: the anomaly map, or that of the
+        texture, which is 1 at twice what makes an image a defect; where there is neither, the
+        defect map; else the size of the residual, which is 1 at a quarter of the full scale.
     chunk_size : int, default=32
         Images that are in memory at a time.
     n_jobs : int, default=None

@@ -357,6 +357,7 @@ class NCAEReconstructor(BaseEstimator):
                 "loss": _name_of(self.loss),
                 "optimizer": _name_of(self.optimizer),
                 "learning_rate": float(self.learning_rate),
+                "draw_defects": _name_of(self.draw_defects),
             }
             checkpoint = Checkpoint(self.checkpoint_path, batches, training)
             callbacks.append(checkpoint)
@@ -602,7 +603,9 @@ class NCAEReconstructor(BaseEstimator):
 
 def _name_of(value: Any) -> str | None:
     """Return a name, or of code and objects the kind, as they cannot be compared."""
-    return value if value is None or isinstance(value, str) else type(value).__qualname__
+    if value is None or isinstance(value, str):
+        return value
+    return str(getattr(value, "__qualname__", type(value).__qualname__))
 
 
 def _steps_take_all_cores() -> bool:

@@ -49,6 +49,13 @@ def test_too_few_images_say_what_they_can_promise():
     assert (offset, promised) == (0, 1 / 11)
 
 
+def test_rounding_costs_no_rank():
+    # 0.29 * 100 is a little less than 29 in floating point.
+    assert conformal_offset(np.arange(99), 0.29) == (28, 0.29)
+    with pytest.raises(ValueError, match="offset is nan"):
+        promised_rate([1.0, 2.0], np.nan)
+
+
 @pytest.mark.parametrize("rate", [0, 1, -0.1, np.nan])
 def test_rate_out_of_range(rate):
     with pytest.raises(ValueError, match="false_alarm_rate must be larger than 0"):

@@ -114,6 +114,10 @@ def fitted(good_images, eagerly):
         return NCAEDetector(contamination=0.1, **TINY).fit(good_images)
 
 
+def draw_nothing(images, *, random_state):
+    return images, np.zeros((*images.shape[:3], 1), bool)
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), MemoryError(), RuntimeError("callback")])
 def test_a_failed_fit_leaves_the_previous_one(good_images, fitted, eagerly, error):
     failing = {"callbacks": [Interrupt(error, epoch=1)]}
@@ -134,15 +138,21 @@ def test_a_failed_fit_leaves_the_previous_one(good_images, fitted, eagerly, erro
     [
         ({"loss": "mae"}, "loss was 'mse' and is 'mae'"),
         ({"learning_rate": 0.5}, "learning_rate was 0.002 and is 0.5"),
+        ({"epochs": 9}, "epochs was . and is 9"),
+        ({"optimizer": "sgd"}, "optimizer was 'adam' and is 'sgd'"),
+        ({"dtype_policy": "mixed_bfloat16"}, "dtype_policy was"),
+        ({"draw_defects": draw_nothing}, "draw_defects was None and is 'draw_nothing'"),
         ({}, "images was"),
     ],
 )
-def test_another_training_is_refused(changed, message, good_images, tmp_path):
+def test_another_training_is_refused(changed, message, good_images, tmp_path, eagerly):
     path = tmp_path / "training.npz"
     reconstructor = NCAEReconstructor(checkpoint_path=path, **TINY)
-    with pytest.raises(KeyboardInterrupt):
+    with eagerly(), pytest.raises(KeyboardInterrupt):
         reconstructor.set_params(callbacks=[Interrupt(KeyboardInterrupt())]).fit(good_images)
     others = good_images if changed else good_images[:, ::-1]
     with pytest.raises(ValueError, match=message):
         reconstructor.set_params(callbacks=None, **changed).fit(others)
+    with pytest.raises(ValueError, match="rows was"):
+        reconstructor.fit(others[:-1])
     assert path.exists()

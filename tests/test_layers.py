@@ -160,9 +160,18 @@ def test_config_round_trip_and_saved_model(tmp_path):
         activity_regularizer="l1",
         name="neighbors",
     )
+    config = layer.get_config()
+    assert (config["filters"], tuple(config["strides"]), config["use_bias"]) == (4, (2, 1), False)
+    dilated = NeighborConv2D(
+        4, dilation_rate=2, bias_initializer="ones", bias_regularizer="l1"
+    ).get_config()
+    assert tuple(dilated["dilation_rate"]) == (2, 2)
+    kinds = [dilated[name]["class_name"] for name in ("bias_initializer", "bias_regularizer")]
+    assert kinds == ["Ones", "L1"] and dilated["kernel_regularizer"] is None
     copy = NeighborConv2D.from_config(layer.get_config())
     assert copy.get_config() == layer.get_config()
     model = keras.Sequential([keras.Input((6, 6, 1)), copy])
+    assert len(copy.weights) == 1  # no bias
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     x = np.random.default_rng(0).normal(size=(2, 6, 6, 1)).astype("float32")

@@ -307,6 +307,20 @@ class TestBootstrap:
         )
         assert narrow.high - narrow.low < high - low
 
+    def test_is_made_of_the_quantiles_of_resamples(self):
+        y = np.repeat([1, -1], 100)
+        figures = []
+
+        def metric(labels, decision):
+            figures.append(float(roc_auc_score(labels == -1, -decision)))
+            return figures[-1]
+
+        scores = np.random.default_rng(0).normal(size=200) + y
+        interval = bootstrap_confidence_interval(
+            y, scores, metric=metric, n_resamples=100, confidence_level=0.9, random_state=0
+        )
+        np.testing.assert_allclose(interval, np.quantile(figures[-100:], [0.05, 0.95]))
+
     def test_copies_of_an_image_add_no_certainty_when_grouped(self):
         rng = np.random.default_rng(1)
         y = np.repeat([1, -1], 20)

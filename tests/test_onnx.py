@@ -628,6 +628,11 @@ def test_the_same_errors_as_the_detector(name, detector, model_file):
         assert str(actual.value).split()[:4] == wanted.split()[:4]
 
 
+def test_images_of_another_unit_are_warned_of(model_file, good_images):
+    with pytest.warns(UserWarning, match="in another unit"):
+        OnnxDetector(model_file).predict(good_images / 255)
+
+
 @pytest.mark.filterwarnings("ignore:The images have values")
 def test_too_large_for_the_number_type(model_file, good_images):
     with pytest.raises(ValueError, match=r"infinity or a value too large for dtype\('float32'\)"):

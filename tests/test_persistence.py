@@ -489,7 +489,7 @@ def test_colours_of_an_older_version_are_not_scored_otherwise(tmp_path, eagerly)
             persistence.save(detector.fit(images), path)
         rewrite(path, lambda document: document.update(format_version=3))
         if is_refused:
-            with pytest.raises(ModelFileError, match="colour images.*Train and save again"):
+            with pytest.raises(ModelFileError, match=r"colour images.*Train and save again"):
                 persistence.load(path)
         else:
             persistence.load(path)

@@ -170,6 +170,13 @@ def test_early_stopping_keeps_the_best_weights(good_images):
     losses = reconstructor.history_["val_loss"]
     assert reconstructor.n_iter_ == len(losses) < 40
     assert np.argmin(losses) == len(losses) - 3
+    assert reconstructor.n_samples_fit_ == 0.75 * len(good_images)
+    # Of images of the range of training, those held out are the ones that were left out first.
+    held_out = np.random.RandomState(0)
+    build_network((16, 16, 1), training="reconstruct", filters=(4,), random_state=held_out)
+    rows = held_out.permutation(len(good_images))[: len(good_images) // 4]
+    error = (reconstructor.predict(good_images[rows]) - good_images[rows]) / np.ptp(good_images)
+    assert np.mean(error**2) == pytest.approx(min(losses), rel=1e-4)
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="the note is TensorFlow's")
@@ -182,6 +189,12 @@ def test_many_fits_in_a_row_are_quiet(good_images, caplog):
 def test_warm_start_goes_on(good_images):
     reconstructor = NCAEReconstructor(warm_start=True, **TINY).fit(good_images)
     before = reconstructor.history_["loss"]
+    span = reconstructor._scale.span
+    reconstructor.set_params(random_state=1).fit(good_images[:, ::-1] // 2 + 60)
+    assert reconstructor._scale.span == span  # the network knows this one
+    reconstructor.set_params(random_state=0).fit(good_images)
+    assert reconstructor.history_["loss"][2] < before[0]  # with another start it would be as high
+    reconstructor = NCAEReconstructor(warm_start=True, **TINY).fit(good_images)
     reconstructor.fit(good_images)
     assert reconstructor.history_["loss"][:2] == before
     assert len(reconstructor.history_["loss"]) == 4

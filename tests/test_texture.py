@@ -267,6 +267,14 @@ def test_in_cross_validation(castings):
     assert scores.mean() > 0.9
 
 
+def test_images_of_another_unit_are_warned_of(castings):
+    detector = TextureDetector(contamination=0.1).fit(castings.images)
+    with pytest.warns(UserWarning, match="have values from 0.* in another unit") as caught:
+        detector.score_samples(castings.images[:3] / 255)
+    assert caught[0].filename == __file__
+    assert np.mean(detector.predict(castings.images) == -1) == pytest.approx(0.1, abs=0.01)
+
+
 def test_needs_no_network():
     script = (
         "import sys, numpy as np; from sklearn_ncae.texture import TextureDetector; "

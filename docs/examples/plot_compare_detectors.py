@@ -46,8 +46,8 @@ table[columns].round(2)
 #
 # Of the castings here, NCAE is clearly ahead even after a short training. The reconstruction from
 # principal components is well behind it, and the others are near chance: they judge an image as a
-# whole, and pose and light change more of it than a defect does. A comparison for a decision takes the full training and more images; the benchmark among the
-# measurements does.
+# whole, and pose and light change more of it than a defect does. A comparison for a decision
+# takes the full training and more images; the benchmark among the measurements does.
 #
 # The single splits
 # -----------------

@@ -69,8 +69,9 @@ ax.legend()
 plt.show()
 
 # %%
-# Before the noise, the share is more than twice what was promised, as it may be with one threshold
-# from forty held-out castings: the promise holds for the mean over many such thresholds. After it, nearly every casting is flagged.
+# Before the noise, the share is more than twice what was promised, as it may be with one
+# threshold from forty held-out castings: the promise holds for the mean over many such
+# thresholds. After it, nearly every casting is flagged.
 #
 # Files
 # -----

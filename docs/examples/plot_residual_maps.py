@@ -52,10 +52,10 @@ plt.show()
 #
 # The defect map
 # --------------
-# By default the network also marks what it takes for a defect. Edges of the part and the border of
-# the image show in that map as well, at half the brightness of a found defect and more. What counts
-# is a spot that stands out from them: in a good or a missed casting there is none. ``detector.anomaly_map`` joins it with the map of unusual texture, as the
-# score does.
+# By default the network also marks what it takes for a defect. Edges of the part and the border
+# of the image show in that map as well, at half the brightness of a found defect and more. What
+# counts is a spot that stands out from them: in a good or a missed casting there is none.
+# ``detector.anomaly_map`` joins it with the map of unusual texture, as the score does.
 
 maps = detector.defect_map(test.images)
 fig, axes = plt.subplots(1, 4, figsize=(8, 2.2), layout="constrained")

@@ -69,6 +69,8 @@ def tune(
             "Give one aim: --false-alarm-rate, or --missed-defect with --false-alarm, or "
             "--threshold."
         )
+    if threshold is not None and paths:
+        raise click.UsageError("--threshold says it all: give no images with it.")
     if model.lower().endswith(".onnx"):
         raise click.UsageError("An .onnx file cannot be tuned: tune the .ncae file and export it.")
     detector = load_detector(model)
@@ -92,7 +94,7 @@ def tune(
         click.echo(
             f"At most {100 * detector.false_alarm_rate_:.3g} % of new good parts will be called "
             f"defective, judged by {n_of(len(detector.calibration_scores_), 'good image')}"
-            f"{', if the model was not trained on these' if paths else ''}."
+            f"{', if the model was not trained on these' if paths and not by_cost else ''}."
         )
     if output is not None:
         from sklearn_ncae import persistence
