@@ -92,6 +92,8 @@ def evaluate(
     name: str, detector: Any, split: Split
 ) -> tuple[dict[str, float], NDArray[np.float64]]:
     """Fit and score one detector; return its row of the table and its decision values."""
+    import keras  # noqa: F401  # not in the time of the first network
+
     print(f"==> {name}: fitting {len(split.X_train)} good images", flush=True)
     start = time.perf_counter()
     detector.fit(split.X_train)

@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 
 from sklearn_ncae import NCAEDetector, persistence
+from sklearn_ncae.texture import TextureDetector
 
 Rng = np.random.Generator
 Members = dict[str, bytes]
@@ -242,8 +243,10 @@ def model_files(images: Any, folder: Path) -> list[bytes]:
     """Small files of the kinds there are."""
     options: dict[str, Any] = {"filters": (2, 3), "epochs": 1, "random_state": 0}
     detectors = [
+        NCAEDetector(**options, false_alarm_rate=0.3),
         NCAEDetector(**options, statistic=["defect_peak", "mse"], false_alarm_rate=0.3),
         NCAEDetector(**options, training="reconstruct", bottleneck="dense", contamination=0.1),
+        TextureDetector(),
     ]
     files = []
     for detector in detectors:

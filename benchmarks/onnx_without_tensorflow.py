@@ -7,6 +7,7 @@ pip, for the two packages.
     python benchmarks/onnx_without_tensorflow.py
 """
 
+import argparse
 import os
 import subprocess
 import sys
@@ -39,6 +40,7 @@ print("imported:", *sorted({"tensorflow", "keras", "sklearn", "scipy"} & set(sys
 
 def main() -> None:
     """Export, install, score and compare."""
+    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
     good = make_castings(40, 0, image_size=32, random_state=0).images
     detector = NCAEDetector(filters=(4, 8), epochs=1, contamination=0.1, random_state=0).fit(good)
     with TemporaryDirectory() as name:

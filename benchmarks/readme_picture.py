@@ -6,6 +6,7 @@ kind of defect the casting that the detector is surest of, and one that it misse
 how many castings of each kind are flagged, which the text under the picture says.
 """
 
+import argparse
 import os
 from io import BytesIO
 from pathlib import Path
@@ -66,5 +67,6 @@ def draw(detector: Any) -> None:
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
     training = make_castings(300, 0, image_size=128, random_state=0)
     draw(NCAEDetector(random_state=0).fit(training.images))

@@ -1,8 +1,9 @@
 """Time of the residual statistics beside the article's function and a pass over the memory.
 
 The article's function takes a residual image as a list and calls NumPy and SciPy for each
-statistic. What else is timed is per image of a stack: the statistics of `ResidualStatistics` that
-are sums and extremes, `abs_peak`, which smooths the image, and one NumPy sum over the stack.
+statistic; the same functions are timed on an array as well. What else is timed is per image of a
+stack: the statistics of `ResidualStatistics` that are sums and extremes, `abs_peak`, which
+smooths the image, and one NumPy sum over the stack.
 
     python benchmarks/residual_speed.py
     python benchmarks/residual_speed.py --write  # also the table in docs/performance.md
@@ -10,6 +11,7 @@ are sums and extremes, `abs_peak`, which smooths the image, and one NumPy sum ov
 
 import argparse
 from functools import partial
+from typing import Any
 
 import numpy as np
 import scipy.stats
@@ -23,7 +25,11 @@ SUMS = [name for name in STATISTICS if name != "abs_peak"]
 
 def article(residual: NDArray[np.float32]) -> list[float]:
     """Compute the statistics of one residual image as the article does."""
-    values = [value for row in residual for value in row]
+    return functions_of([value for row in residual for value in row])
+
+
+def functions_of(values: Any) -> list[float]:
+    """Call the article's functions of the values of a residual image."""
     absolute = np.abs(values)
     return [
         np.mean(values),
@@ -54,6 +60,7 @@ def main() -> None:
         time = medians(
             {
                 "article": partial(article, residuals[0]),
+                "array": partial(functions_of, residuals[0].ravel()),
                 "ours": partial(ResidualStatistics(SUMS).transform, residuals),
                 "mse": partial(ResidualStatistics("mse").transform, residuals),
                 "abs_peak": partial(ResidualStatistics("abs_peak").transform, residuals),
@@ -68,6 +75,7 @@ def main() -> None:
                 f"{1e3 * time['article']:.1f}",
                 f"{1e3 * ours:.3f}",
                 f"{time['article'] / ours:.0f}",
+                f"{time['array'] / ours:.0f}",
                 f"{ours / one_pass:.1f}",
                 f"{time['mse'] / options.images / one_pass:.1f}",
                 f"{1e3 * time['abs_peak'] / options.images:.1f}",
@@ -78,6 +86,7 @@ def main() -> None:
         "article's function, ms",
         f"the {len(SUMS)}, ms",
         "times faster",
+        "than the same on an array",
         f"the {len(SUMS)}, in sums over the memory",
         "`mse` alone, in sums over the memory",
         "`abs_peak`, ms",

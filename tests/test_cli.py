@@ -434,6 +434,9 @@ def test_fit_leaves_out_what_cannot_be_read(trained, tmp_path):
 
 def test_texture_alone(parts, tmp_path):
     model = tmp_path / "part.ncae"
+    network = ("--held-out", "0.4")
+    refused = ncae("fit", parts / "good", "-o", model, "--texture-only", *network, code=2)
+    assert "leave out --held-out" in refused.stderr
     result = ncae("fit", parts / "good", "-o", model, "--size", "native", "--texture-only")
     assert "learned from 40 images" in result.stdout and "About 4.88 % of new good" in result.stdout
     assert "TextureDetector" in ncae("info", model).stdout

@@ -46,8 +46,8 @@ from sklearn_ncae._cli.base import (
 @click.option(
     "--texture-only",
     is_flag=True,
-    help="No network: learn in seconds what texture is usual where. The options of the training "
-    "have no meaning then.",
+    help="No network: learn in seconds what texture is usual where. It takes none of the options "
+    "of the training.",
 )
 @click.option("--epochs", type=click.IntRange(1), help="Passes over the images. [default: by mode]")
 @click.option("--early-stopping", is_flag=True, help="Stop when held-out images no longer improve.")
@@ -102,6 +102,8 @@ def fit(
     from sklearn_ncae.file_scoring import read_image_files
     from sklearn_ncae.texture import TextureDetector
 
+    if texture_only:
+        _refuse_options_of_networks()
     refuse_defects(good)
     loader = ImageLoader(size=size, mode="color" if color else "gray", n_jobs=jobs)
     files, images, errors = read_image_files(loader, image_files(good))
@@ -139,6 +141,17 @@ def fit(
         f"{n_held_out} held out for"
     )
     click.echo(_summary(detector, output, learned, "At most"))
+
+
+def _refuse_options_of_networks() -> None:
+    context = click.get_current_context()
+    of_networks = ("training", "epochs", "early_stopping", "held_out", "checkpoint", "seed")
+    for name in of_networks:
+        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
+            raise click.UsageError(
+                f"--texture-only trains no network and holds nothing out: leave out "
+                f"--{name.replace('_', '-')}."
+            )
 
 
 def _summary(detector: Any, model: str, learned: str, how_many: str) -> str:
