@@ -301,9 +301,8 @@ def evaluate(task: Task) -> dict[str, Any]:
         record["roc_auc_interval"] = bootstrap_confidence_interval(
             y_test, decision, groups=data.groups[test], random_state=0
         )
-    kinds = [kind for kind in ("anomaly_map", "texture_map") if hasattr(task.detector, kind)]
-    if data.masks is not None and kinds:
-        maps = getattr(task.detector, kinds[0])(data.images[test])
+    if data.masks is not None and hasattr(task.detector, "anomaly_map"):
+        maps = task.detector.anomaly_map(data.images[test])
         record["aupro"] = aupro_score(data.masks[test], maps)
         record["pixel_roc_auc"] = pixel_roc_auc_score(data.masks[test], maps)
     return record | {

@@ -57,7 +57,7 @@ def write_report(
         The file to write, such as ``report.html``. An existing one is replaced.
     detector : fitted outlier detector
         Anything with ``score_samples``, or a Pipeline that ends in it. Deviations are marked where
-        it has an ``anomaly_map``, ``texture_map``, ``defect_map`` or ``residual``.
+        it has an ``anomaly_map``, ``defect_map`` or ``residual``.
     X : ndarray of shape (n, h, w) or (n, h, w, c), or sequence of str
         Images, or the paths of image files, which are read in chunks.
     y : array-like of shape (n,), default=None

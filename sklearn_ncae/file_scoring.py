@@ -205,9 +205,9 @@ def score_images(
     threshold : float, default=None
         Images that score below it are defects. By default the detector's ``offset_``.
     maps : bool, default=False
-        Whether to return the images and their maps as well: the anomaly map, or that of the
-        texture, which is 1 at twice what makes an image a defect; where there is neither, the
-        defect map; else the size of the residual, which is 1 at a quarter of the full scale.
+        Whether to return the images and their maps as well: the anomaly map, which is 1 at
+        twice what makes an image a defect; where there is none, the defect map; else the size of
+        the residual, which is 1 at a quarter of the full scale.
     chunk_size : int, default=32
         Images that are in memory at a time.
     n_jobs : int, default=None
@@ -473,12 +473,11 @@ def _p_values(
 
 
 def _maps(detector: Any, images: NDArray[Any]) -> NDArray[np.float32] | None:
-    for name in ("anomaly_map", "texture_map"):
-        part, inputs = part_with(detector, name, images)
-        if part is not None:
-            # Strongest at twice what makes an image a defect.
-            strongest = 2 * max(-part.offset_, _LEAST_THRESHOLD)
-            return np.clip(getattr(part, name)(inputs) / np.float32(strongest), 0, 1)
+    part, inputs = part_with(detector, "anomaly_map", images)
+    if part is not None:
+        # Strongest at twice what makes an image a defect.
+        strongest = 2 * max(-part.offset_, _LEAST_THRESHOLD)
+        return np.clip(part.anomaly_map(inputs) / np.float32(strongest), 0, 1)
     part, inputs = part_with(detector, "defect_map", images)
     if part is not None:
         return np.clip(part.defect_map(inputs), 0, 1)

@@ -197,7 +197,7 @@ class TextureDetector(ImageOutlierMixin):
         images, _ = self._check(X)
         return -self.texture_.peaks(describe_texture(images, self._scale))
 
-    def texture_map(self, X: ArrayLike) -> NDArray[np.float32]:
+    def anomaly_map(self, X: ArrayLike) -> NDArray[np.float32]:
         """Show where images are rougher or smoother than good ones.
 
         Parameters

@@ -267,7 +267,7 @@ def test_maps_are_strongest_at_twice_the_threshold(good_images):
     noisy = good_images[:1].copy()
     noisy[:, 4:8, 4:8] = np.random.default_rng(0).integers(0, 256, (4, 4))
     one, other = score_images(detector, np.concatenate([noisy, good_images[1:2]]), maps=True)
-    expected = detector.texture_map(noisy)[0] / (-2 * detector.offset_)
+    expected = detector.anomaly_map(noisy)[0] / (-2 * detector.offset_)
     np.testing.assert_allclose(one.map, np.minimum(expected, 1), rtol=1e-5)
     assert one.map.max() > 0.5 > other.map.max()
 

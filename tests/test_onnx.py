@@ -174,7 +174,7 @@ def test_texture_alone(shape, tmp_path):
     np.testing.assert_allclose(actual.score_samples(X), scores, rtol=1e-5)
     clear = apart(scores, [detector.offset_], 1e-5 * np.abs(scores).max())
     np.testing.assert_array_equal(actual.predict(X)[clear], detector.predict(X)[clear])
-    np.testing.assert_allclose(actual.anomaly_map(X), detector.texture_map(X), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(actual.anomaly_map(X), detector.anomaly_map(X), rtol=1e-4, atol=1e-4)
     assert actual.metadata_["detector"] == "TextureDetector"
     assert not hasattr(actual, "residual") and not hasattr(actual, "defect_map")
     clear = apart(scores, detector.calibration_scores_, 1e-5 * np.abs(scores).max())

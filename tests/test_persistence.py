@@ -67,7 +67,7 @@ def saved(detector, tmp_path):
 
 def results(detector, X):
     methods = ["score_samples", "predict", "p_values", "reconstruct", "residual", "defect_map"]
-    methods += ["texture_map"]
+    methods += ["texture_map", "anomaly_map"]
     return {name: getattr(detector, name)(X) for name in methods if hasattr(detector, name)}
 
 

@@ -237,7 +237,7 @@ def test_the_map_is_brightest_at_the_defect(shape):
     defective = rng.normal(100, 5, (6, *shape))
     h, w = (np.array(shape[:2]) * [0.7, 0.3]).astype(int)
     defective[:, h : h + 5, w : w + 5] += 60
-    maps = TextureDetector().fit(good).texture_map(defective)
+    maps = TextureDetector().fit(good).anomaly_map(defective)
     assert maps.shape == (6, *shape[:2])
     assert maps.dtype == np.float32
     rows, columns = np.unravel_index(maps.reshape(6, -1).argmax(axis=1), shape[:2])

@@ -31,7 +31,7 @@ detector = ResidualDetector(
 
 wanted = {
     "best F1": {"scoring": "f1"},
-    "a miss costs 50, an alarm 10": {"costs": {"missed_defect": 50, "false_alarm": 10}},
+    "a miss costs 100, an alarm 10": {"costs": {"missed_defect": 100, "false_alarm": 10}},
     "at most 5 % false alarms": {"max_false_alarm_rate": 0.05},
     "at least 80 % found": {"min_recall": 0.8},
 }
@@ -56,7 +56,7 @@ for name, objective in wanted.items():
 
 tuned = TunedThresholdDetector(
     detector,
-    costs={"missed_defect": 50, "false_alarm": 10},
+    costs={"missed_defect": 100, "false_alarm": 10},
     cv=StratifiedKFold(5, shuffle=True, random_state=0),
 ).fit(known.images, known.target)
 ThresholdDisplay.from_estimator(
@@ -65,14 +65,14 @@ ThresholdDisplay.from_estimator(
     new.target,
     response_method="score_samples",
     cost_false_alarm=10,
-    cost_miss=50,
+    cost_miss=100,
 )
 plt.show()
 
 # %%
 rare = TunedThresholdDetector(
     detector,
-    costs={"missed_defect": 50, "false_alarm": 10, "defect_rate": 0.01},
+    costs={"missed_defect": 100, "false_alarm": 10, "defect_rate": 0.01},
     cv=StratifiedKFold(5, shuffle=True, random_state=0),
 ).fit(known.images, known.target)
 alarms = (rare.predict(new.images[new.target == 1]) == -1).mean()
