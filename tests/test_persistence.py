@@ -324,6 +324,54 @@ def test_refuses_hostile_textures(change, message, fitted, tmp_path):
         persistence.load(path)
 
 
+# An attribute of a detector, or of its texture, and what becomes of its array.
+CONTRADICTIONS = {
+    "a centre too few": ("default", "_center", lambda a: a[:-1]),
+    "a scale too many": ("default", "_scale", lambda a: np.append(a, 1.0)),
+    "a scale of zero": ("default", "_scale", lambda a: 0 * a),
+    "a deviation of zero": ("texture", "deviation", lambda a: 0 * a),
+    "a deviation of another size": ("texture", "deviation", lambda a: a[:, :-1]),
+    "components of another size": ("texture", "components", lambda a: a[..., :-1]),
+    "texture of no channel": ("texture", "mean", lambda a: a[:-1]),
+}
+
+
+@pytest.mark.parametrize("name", CONTRADICTIONS)
+def test_refuses_arrays_that_contradict_each_other(name, fitted, tmp_path):
+    kind, attribute, change = CONTRADICTIONS[name]
+    path = tmp_path / "d.ncae"
+    persistence.save(fitted[kind], path)
+    with zipfile.ZipFile(path) as archive:
+        values = attributes(json.loads(archive.read("model.json")))
+        if kind == "texture":
+            values = values["texture_"]["object"]["attributes"]
+        member = f"arrays/{values[attribute]['array']}.npy"
+        array = np.load(io.BytesIO(archive.read(member)))
+    rewrite(path, members={member: npy(change(array))})
+    with pytest.raises(ModelFileError, match=r"contradicts itself in|cannot be"):
+        persistence.load(path)
+
+
+HOSTILE_TEXTURE_DETECTORS = {
+    "a scale for all images": lambda values: values["_scale"]["object"]["attributes"].update(
+        per_image=False
+    ),
+    "a span of zero": lambda values: values["_scale"]["object"]["attributes"].update(span=0.0),
+    "a rate above 1": lambda values: values.update(false_alarm_rate_=1.5),
+    "a layout of other images": lambda values: values.update(_layout={"tuple": [4, 4]}),
+    "images of another size": lambda values: values.update(image_shape_={"tuple": [99, 99, 1]}),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE_TEXTURE_DETECTORS)
+def test_refuses_hostile_texture_detectors(name, fitted, tmp_path):
+    path = tmp_path / "d.ncae"
+    persistence.save(fitted["texture"], path)
+    rewrite(path, lambda document: HOSTILE_TEXTURE_DETECTORS[name](attributes(document)))
+    with pytest.raises(ModelFileError, match=r"contradicts itself in|cannot be"):
+        persistence.load(path)
+
+
 HOSTILE_DOCUMENTS = {
     "newer format": (lambda d: d.update(format_version=5), "format 5.*Upgrade"),
     "unreleased format": (lambda d: d.update(format_version=2), "format 2.*Train and save again"),
@@ -364,6 +412,11 @@ HOSTILE_DOCUMENTS = {
         "_network of its NCAEReconstructor cannot be",
     ),
     "unknown statistic": (lambda d: attributes(d).update(_names=["rm"]), "_names"),
+    "a statistic twice": (lambda d: attributes(d).update(_names=["mse", "mse"]), "_names"),
+    "statistics of a network of another kind": (
+        lambda d: attributes(d).update(_names=["defect_peak"]),
+        "_names and training",
+    ),
     "other size": (
         lambda d: attributes(d).update(image_shape_={"tuple": [8, 32, 1]}),
         "contradicts itself in image_shape_",
