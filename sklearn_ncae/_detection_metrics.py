@@ -4,6 +4,7 @@ Scores follow scikit-learn: the lower, the more abnormal. Defects (label -1) are
 """
 
 from collections.abc import Callable
+from inspect import signature
 from numbers import Integral, Real
 from typing import Any, NamedTuple
 
@@ -274,20 +275,31 @@ def make_detection_scorer(metric: str, *, pos_label: Any = None, **kwargs: Any) 
     ------
     ValueError
         If the metric is unknown.
+    TypeError
+        If it does not take one of the arguments.
+
+    Notes
+    -----
+    Detectors are no classifiers, so that scikit-learn does not stratify the folds of ``cv=5``, and
+    trains on the defects among them: give a
+    :class:`~sklearn_ncae.model_selection.OneClassSplit`.
 
     Examples
     --------
     >>> from sklearn.ensemble import IsolationForest
     >>> from sklearn.model_selection import cross_val_score
     >>> from sklearn_ncae.metrics import make_detection_scorer
+    >>> from sklearn_ncae.model_selection import OneClassSplit
     >>> X, y = [[0.0], [0.1], [9.0]] * 4, [1, 1, -1] * 4
-    >>> scores = cross_val_score(
-    ...     IsolationForest(random_state=0), X, y, scoring=make_detection_scorer("prc_auc"), cv=2
-    ... )
-    >>> scores.shape
+    >>> scorer = make_detection_scorer("prc_auc")
+    >>> forest = IsolationForest(random_state=0)
+    >>> cross_val_score(forest, X, y, scoring=scorer, cv=OneClassSplit(2)).shape
     (2,)
     """
     _check_metric_name(metric)
+    unknown = set(kwargs) - set(signature(METRICS[metric]).parameters)
+    if unknown:
+        raise TypeError(f"The metric {metric!r} takes no {', '.join(sorted(unknown))}.")
     # Asking for predictions lets threshold tuners recognise the metrics that need a threshold.
     response = "predict" if metric in ("accuracy", "f1") else "decision_function"
     return make_scorer(

@@ -364,6 +364,20 @@ class ImageLoader(TransformerMixin, BaseEstimator):
             )
         return images
 
+    def set_output(self, *, transform: str | None = None) -> Self:
+        """Do nothing: images stay arrays, whatever the other steps of a pipeline return.
+
+        Parameters
+        ----------
+        transform : str, default=None
+            Ignored.
+
+        Returns
+        -------
+        self : ImageLoader
+        """
+        return self
+
     def __sklearn_tags__(self) -> Tags:
         """Tell scikit-learn that the input is paths and that `fit` is not needed."""
         tags = super().__sklearn_tags__()

@@ -297,7 +297,7 @@ def check_statistic_names(
     known = list(known)
     if isinstance(statistics, str):
         statistics = known if statistics == "all" else [statistics]
-    names = list(statistics)
+    names = list(statistics) if isinstance(statistics, Iterable) else [statistics]
     unknown = [name for name in names if name not in known]
     if unknown or not names or len(set(names)) < len(names):
         raise ValueError(

@@ -17,6 +17,7 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils import get_tags
 
 from sklearn_ncae.images import ImageLoader, read_image
+from sklearn_ncae.residuals import ResidualStatistics
 
 
 def flatten(X):
@@ -284,3 +285,9 @@ def test_twelve_bits_in_sixteen_are_pointed_out(tmp_path, factor, warns):
         image = read_image(tmp_path / "part.png")
         np.testing.assert_array_equal(read_image(tmp_path / "part.png", dtype="uint16"), values)
     assert len(caught) == warns and len(np.unique(image)) == (17 if warns else 256)
+
+
+def test_other_steps_of_a_pipeline_may_return_tables(paths):
+    pipeline = make_pipeline(ImageLoader(), ResidualStatistics(["mse", "max"]))
+    table = pipeline.set_output(transform="pandas").fit_transform(paths)
+    assert list(table.columns) == ["mse", "max"]

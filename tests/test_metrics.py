@@ -291,6 +291,8 @@ class TestScorers:
     def test_unknown_metric(self):
         with pytest.raises(ValueError, match=r"'auc' is unknown.*roc_auc"):
             make_detection_scorer("auc")
+        with pytest.raises(TypeError, match="'roc_auc' takes no max_fpr"):
+            make_detection_scorer("roc_auc", max_fpr=0.1)
 
 
 class TestBootstrap:
