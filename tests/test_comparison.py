@@ -1,5 +1,6 @@
 import pickle
 import warnings
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -257,6 +258,18 @@ class TestVerdict:
         assert table.loc["noise", "difference"] == pytest.approx(
             table.loc["noise", "roc_auc"] - table.loc[top, "roc_auc"]
         )
+
+    def test_significance_level_and_seed_decide(self):
+        X, y = self.scores(40)
+        with_level = partial(compare_detectors, ORACLES, X, y, return_splits=True)
+        strict, splits = with_level(significance_level=1e-9, random_state=0)
+        lax, _ = with_level(significance_level=0.999, random_state=0)
+        second = strict.index[1]
+        assert strict.loc["noise", "verdict"] == "no clear difference"
+        assert lax.loc["noise", "verdict"] == "worse"
+        assert lax.loc[second, "verdict"] in {"worse", "no clear difference"}
+        _, others = with_level(random_state=1)
+        assert not splits["roc_auc"].equals(others["roc_auc"])
 
     def test_against_a_named_row_and_another_metric(self):
         X, y = self.scores()

@@ -233,6 +233,15 @@ class TestLoadImageFolder:
         (folder / "good" / "folder.png").mkdir()
         assert len(load_image_folder(folder).paths) == 1
 
+    def test_unreadable_files_are_left_out_with_their_labels(self, tree):
+        folder = tree("good/0.png", "good/1.png", "good/2.png", "defect/3.png", "defect/4.png")
+        for damaged in ("good/1.png", "defect/3.png"):
+            (folder / damaged).write_bytes(b"")
+        with pytest.warns(UserWarning):
+            parts = load_image_folder(folder, on_error="skip")
+        assert parts.images[:, 0, 0].tolist() == [4, 0, 2]
+        assert parts.target.tolist() == [-1, 1, 1] and len(parts.paths) == 3
+
     def test_missing_folder(self, tmp_path):
         with pytest.raises(FileNotFoundError, match=r"no folder '.*absent'"):
             load_image_folder(tmp_path / "absent")

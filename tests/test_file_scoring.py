@@ -250,6 +250,22 @@ def test_watching_waits_until_a_file_has_settled(tmp_path):
     assert [len(next(watch)) for _ in range(3)] == [0, 2, 0]
 
 
+def test_watching_waits_anew_for_a_file_that_is_written_again(tmp_path, monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr("sklearn_ncae.file_scoring.time.monotonic", lambda: clock[0])
+    path = tmp_path / "part.png"
+    path.write_bytes(b"1234")
+    watch = watch_folder([tmp_path], settle=2, wait=lambda seconds: None)
+    found = []
+    for now in (0.0, 1.5, 2.5, 3.5):
+        clock[0] = now
+        if now == 1.5:  # as many bytes, later
+            path.write_bytes(b"5678")
+            os.utime(path, ns=(10**18, 10**18))
+        found.append(len(next(watch)))
+    assert found == [0, 0, 0, 1]
+
+
 def test_maps_of_detectors_that_mark_defects_and_of_those_that_mark_nothing(good_images):
     class Marking(MeanBrightnessDetector):
         def defect_map(self, X):
