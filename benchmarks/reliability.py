@@ -34,7 +34,8 @@ BAD_INPUT = """# Bad input
 
 Made by `benchmarks/reliability.py` from the cases that the tests run. {n_arrays} inputs were given
 to each of {n_tools} tools. Whatever they did not refuse, they answered as they answer the same
-values as a plain float64 array, to four digits or better. Nothing was answered otherwise.
+values as a plain float64 array, to four digits or better. Nothing was answered otherwise. (Images
+of several sizes, which near_duplicate_groups is made for, are no such array.)
 
 The tools are {tools}.
 
