@@ -11,7 +11,8 @@ nox.options.sessions = ["lint", "tests", "lowest", "backends", "package", "docs"
 PARALLEL = ["-n", "auto", "--maxprocesses", "4", "--dist", "worksteal"]
 
 # What does not need TensorFlow: the layer, the network, and the estimators around it.
-ANY_BACKEND = ["tests/test_layers.py", "tests/test_reconstructor.py", "tests/test_detector.py"]
+ANY_BACKEND = ["tests/test_layers.py",
+    "tests/test_network.py", "tests/test_reconstructor.py", "tests/test_detector.py"]
 
 # The lowest versions that pyproject.toml allows.
 LOWEST = [
