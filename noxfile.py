@@ -11,8 +11,9 @@ nox.options.sessions = ["lint", "tests", "lowest", "backends", "package", "docs"
 PARALLEL = ["-n", "auto", "--maxprocesses", "4", "--dist", "worksteal"]
 
 # What does not need TensorFlow: the layer, the network, and the estimators around it.
-ANY_BACKEND = ["tests/test_layers.py",
-    "tests/test_network.py", "tests/test_reconstructor.py", "tests/test_detector.py"]
+ANY_BACKEND = [
+    f"tests/test_{name}.py" for name in ("layers", "network", "reconstructor", "detector")
+]
 
 # The lowest versions that pyproject.toml allows.
 LOWEST = [
