@@ -20,7 +20,7 @@ LOWEST = [
     "click==8.2.1",
     "dask[array,distributed]==2024.8.*",
     "hypothesis==6.100.*",
-    "joblib==1.3.*",
+    "joblib==1.4.*",
     "keras==3.8.*",
     "matplotlib==3.9.*",
     "numpy==2.0.*",
