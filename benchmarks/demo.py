@@ -92,8 +92,6 @@ def evaluate(
     name: str, detector: Any, split: Split
 ) -> tuple[dict[str, float], NDArray[np.float64]]:
     """Fit and score one detector; return its row of the table and its decision values."""
-    import keras  # noqa: F401  # not in the time of the first network
-
     print(f"==> {name}: fitting {len(split.X_train)} good images", flush=True)
     start = time.perf_counter()
     detector.fit(split.X_train)
@@ -205,6 +203,8 @@ def main(arguments: list[str] | None = None) -> None:
     )
     verbose = 1 if sys.stdout.isatty() else 2  # elsewhere a progress bar fills the log
     fitted = detectors(options.epochs, len(split.X_train), verbose, options.seed)
+    import keras  # noqa: F401  # not in the time of the first network
+
     rows, decisions = {}, {}
     for name, detector in fitted.items():
         rows[name], decisions[name] = evaluate(name, detector, split)

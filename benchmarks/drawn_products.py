@@ -5,7 +5,7 @@ products that are not so: in any pose, in colour, on a black background. They ar
 than real ones: the figures say which kinds the defaults suit, and not how good they are.
 
     python benchmarks/drawn_products.py
-    python benchmarks/drawn_products.py --texture-only --write
+    python benchmarks/drawn_products.py --texture-only
     python benchmarks/drawn_products.py --write  # docs/benchmarks/drawn_products.md
 """
 
@@ -163,9 +163,9 @@ def changed(change: Callable[[Floats], Floats]) -> Callable[[Any], NDArray[np.ui
     """Return a change of images of 8 bits, whose last axes are rows and columns."""
 
     def apply(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        moved = np.moveaxis(images.astype(np.float64), 3, 1) if images.ndim == 4 else images
-        result = np.clip(np.rint(change(moved.astype(np.float64))), 0, 255).astype(np.uint8)
-        return np.moveaxis(result, 1, 3) if images.ndim == 4 else result
+        pixels = images.reshape(*images.shape[:3], -1).astype(np.float64)
+        result = np.clip(np.rint(change(np.moveaxis(pixels, 3, 1))), 0, 255).astype(np.uint8)
+        return np.moveaxis(result, 1, 3).reshape(images.shape)
 
     return apply
 
@@ -201,6 +201,19 @@ def flagged(detector: Any, images: NDArray[np.uint8]) -> str:
     return f"{100 * np.mean(detector.predict(images) == -1):.0f} %"
 
 
+def detection_row(
+    name: str, kind: str, detector: Any, good: NDArray[np.uint8], defective: NDArray[np.uint8]
+) -> list[str]:
+    """Return what a fitted detector finds, and the ROC AUC of its defect map if it has one."""
+    peaks = ""
+    if hasattr(detector, "defect_map"):
+        peak = DEFECT_MAP_STATISTICS["defect_peak"].compute
+        peaks = auc(*(-peak(detector.defect_map(images)) for images in (good, defective)))
+    scores = detector.score_samples(good), detector.score_samples(defective)
+    found = flagged(detector, defective), flagged(detector, good)
+    return [PRODUCTS[name].title, kind, auc(*scores), peaks, *found]
+
+
 def main() -> None:
     """Measure, and print the tables."""
     parser = argparse.ArgumentParser(
@@ -213,43 +226,22 @@ def main() -> None:
 
     detection, camera, repeated = [], [], []
     for name in options.products:
+        print(f"==> {name}", flush=True)
         train = stack(name, N_TRAIN, 0)
         good, defective = stack(name, N_GOOD, 1), stack(name, N_DEFECTIVE, 2, defective=True)
-        detectors: dict[str, Any] = {"texture alone": TextureDetector()}
+        detectors: dict[str, Any] = {"texture alone": TextureDetector().fit(train)}
+        with patch.object(texture, "_BESIDE", 0.0):
+            detectors["the same, each cell's own variance"] = TextureDetector().fit(train)
         if not options.texture_only:
-            detectors["NCAE"] = NCAEDetector(random_state=0)
-        for kind, detector in detectors.items():
-            print(f"==> {kind}, {name}", flush=True)
-            detector.fit(train)
-            scores = detector.score_samples(good), detector.score_samples(defective)
-            peaks = ""
-            if kind == "NCAE":
-                peak = DEFECT_MAP_STATISTICS["defect_peak"].compute
-                peaks = auc(*(-peak(detector.defect_map(X)) for X in (good, defective)))
-            detection.append(
-                [
-                    PRODUCTS[name].title,
-                    kind,
-                    auc(*scores),
-                    peaks,
-                    flagged(detector, defective),
-                    flagged(detector, good),
-                ]
-            )
-            if kind != "NCAE":
-                with patch.object(texture, "_BESIDE", 0.0):
-                    alone = TextureDetector().fit(train)
-                scores = alone.score_samples(good), alone.score_samples(defective)
-                found = flagged(alone, defective), flagged(alone, good)
-                what = "the same, each cell's own variance"
-                detection.append([PRODUCTS[name].title, what, auc(*scores), "", *found])
-            camera.append(
-                [
-                    PRODUCTS[name].title,
-                    kind,
-                    *(flagged(detector, change(good)) for change in CHANGES.values()),
-                ]
-            )
+            detectors["NCAE"] = NCAEDetector(random_state=0).fit(train)
+        detection += [
+            detection_row(name, kind, detector, good, defective)
+            for kind, detector in detectors.items()
+        ]
+        pictures = [change(good) for change in CHANGES.values()]
+        for kind in [kind for kind in ("texture alone", "NCAE") if kind in detectors]:
+            alarms = [flagged(detectors[kind], images) for images in pictures]
+            camera.append([PRODUCTS[name].title, kind, *alarms])
         half = np.repeat(train[: N_TRAIN // 2], 2, axis=0)
         again = changed(lambda x: x + 2 * Random(5).standard_normal(x.shape))(half)
         repeated.append([PRODUCTS[name].title, flagged(TextureDetector().fit(again), good)])

@@ -286,6 +286,10 @@ def _rows_of(images: ArrayLike) -> NDArray[Any]:
 def _holds_paths(X: Any) -> bool:
     if isinstance(X, np.ndarray) and X.dtype.kind not in "OUS":
         return False
-    # Of a list, a Series or a column of a table; all of a sequence of arrays are not looked at.
-    first = np.asarray(X[:1] if isinstance(X, Sequence) else X, dtype=object).ravel()
+    # The first row tells: the others may be all the pixels there are.
+    if hasattr(X, "iloc"):
+        X = X.iloc[:1]
+    elif isinstance(X, Sequence):
+        X = X[:1]
+    first = np.asarray(X, dtype=object).ravel()
     return bool(len(first)) and isinstance(first[0], (str, PathLike))
