@@ -181,8 +181,8 @@ def main() -> None:
         f"{DATASETS[options.data]}, {options.size} x {options.size} pixels, {len(train)} good "
         f"images to train on for {options.epochs} epochs, {len(test)} to test on; one thread; "
         f"speed is the median of {options.repetitions} turns, as a multiple of float32's in the "
-        f"same turn; the threshold is float32's for 5 % false alarms, "
-        "which does not hold on photographs of other castings than those of training.\n\n{table}\n"
+        "same turn; the threshold is float32's for 5 % false alarms, which does not hold on "
+        f"photographs of other castings than those of training.\n\n{table}\n"
     )
     print(text)
     if options.write:
