@@ -43,7 +43,7 @@ def check_detection_labels(
     labels = column_or_1d(np.asarray(y))
     if labels.size == 0:
         raise ValueError("y has no labels; give one label per image, +1 for good, -1 for a defect.")
-    if any(map(_is_missing, labels.tolist())):
+    if any(map(is_missing, labels.tolist())):
         raise ValueError(
             "y has missing labels (None or nan): label those images, or leave them out."
         )
@@ -80,7 +80,8 @@ def check_detection_labels(
     return np.where(defect, -1, 1).astype(np.int64)
 
 
-def _is_missing(label: Any) -> bool:
+def is_missing(label: Any) -> bool:
+    """Tell whether a label, or what a group is named by, is None or a kind of nan."""
     # pandas.NA is not equal to itself either, but will not say so.
     return label is None or type(label).__name__ == "NAType" or label != label
 

@@ -17,6 +17,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_ncae._all_or_nothing import all_or_nothing
+from sklearn_ncae._hold_out import Rows, check_groups, hold_out, one_of_each
 from sklearn_ncae._image_arrays import chunks
 from sklearn_ncae._image_outliers import ImageOutlierMixin
 from sklearn_ncae.reconstructor import NCAEReconstructor
@@ -112,13 +113,13 @@ class _ResidualDetectorBase(ImageOutlierMixin):
     random_state: Any
 
     def _fit_reconstructor(
-        self, images: NDArray[Any], rows: NDArray[np.intp], random_state: np.random.RandomState
+        self, images: NDArray[Any], rows: Rows, groups: Rows, random_state: np.random.RandomState
     ) -> Any:
         raise NotImplementedError
 
     @_fit_context(prefer_skip_nested_validation=True)
     @all_or_nothing
-    def fit(self, X: ArrayLike, y: Any = None) -> Self:
+    def fit(self, X: ArrayLike, y: Any = None, groups: Any = None) -> Self:
         """Learn what good parts look like.
 
         Parameters
@@ -127,6 +128,10 @@ class _ResidualDetectorBase(ImageOutlierMixin):
             Images of good parts, of any real dtype.
         y : array-like of shape (n,), default=None
             Ignored, but for a warning where it marks defects by -1: all images are taken for good.
+        groups : array-like of shape (n,), default=None
+            What images of the same part (or day, or batch) have in common, such as its number.
+            Whole groups are held out, and one image of each, drawn at random, counts for the
+            threshold: what is promised then holds for new parts. None: each image is one.
 
         Returns
         -------
@@ -135,10 +140,12 @@ class _ResidualDetectorBase(ImageOutlierMixin):
         Raises
         ------
         TypeError, ValueError
-            If X is not a stack of finite images of one size, or has too few images to hold some
-            out; if the reconstructor cannot be fitted to them.
+            If X is not a stack of finite images of one size, or has too few images, or groups, to
+            hold some out; if groups has not one value for each image; if the reconstructor cannot
+            be fitted to them.
         """
         images = self._check_to_fit(X, y)
+        of_images = check_groups(groups, len(images))
         names = self._check_statistic()
         random_state = check_random_state(self.random_state)
         self._names = names
@@ -146,23 +153,25 @@ class _ResidualDetectorBase(ImageOutlierMixin):
         rows = np.arange(len(images))
         held_out = rows[:0]
         if self.contamination == "auto":
-            n_held_out = max(1, round(self.calibration * len(rows)))
-            if n_held_out >= len(rows):
+            left_out = hold_out(of_images, self.calibration, random_state)
+            if left_out.all():
+                n = f"n_samples={len(rows)}"
+                n += "" if groups is None else f" of {len(np.unique(of_images))} groups"
                 raise ValueError(
-                    f"{type(self).__name__} with contamination='auto' and n_samples={len(rows)} "
-                    f"holds out {n_held_out} and has no image left to train on. Give more images, "
-                    "a smaller calibration, or a contamination between 0 and 0.5."
+                    f"{type(self).__name__} with contamination='auto' and {n} holds out "
+                    f"{len(rows)} and has no image left to train on. Give more images, a smaller "
+                    "calibration, or a contamination between 0 and 0.5."
                 )
-            shuffled = random_state.permutation(rows)
-            held_out, rows = np.sort(shuffled[:n_held_out]), np.sort(shuffled[n_held_out:])
-        self.reconstructor_ = self._fit_reconstructor(images, rows, random_state)
+            held_out, rows = rows[left_out], rows[~left_out]
+        self.reconstructor_ = self._fit_reconstructor(images, rows, of_images, random_state)
 
         self._center, self._scale = np.zeros(len(names)), np.ones(len(names))
         several = len(names) > 1
         if several or any(map(_is_two_sided, names)):
             # On the training images, not the held-out ones: a score that was fitted to these
             # would not be exchangeable with the scores of new images.
-            statistics = self._statistics_in_training(images, names, representative_rows(rows))
+            learned = representative_rows(rows)
+            statistics = self._statistics_in_training(images, names, learned, of_images[learned])
             self._center = np.median(statistics, axis=0)
             if several:
                 reach = np.quantile(self._deviations(statistics), 0.95, axis=0)
@@ -170,7 +179,8 @@ class _ResidualDetectorBase(ImageOutlierMixin):
                 self._scale = np.where(reach > 0, reach, 1.0)
 
         if self.contamination == "auto":
-            self._set_false_alarm_rate(self._score(images, held_out))
+            counted = held_out[one_of_each(of_images[held_out], random_state)]
+            self._set_false_alarm_rate(self._score(images, counted))
         else:
             self._set_contamination(self._score(images, rows))
         return self
@@ -273,7 +283,7 @@ class _ResidualDetectorBase(ImageOutlierMixin):
         return np.concatenate([self._describe(chunk, names) for chunk in chunks(images, rows)])
 
     def _statistics_in_training(
-        self, images: NDArray[Any], names: list[str], rows: NDArray[np.intp]
+        self, images: NDArray[Any], names: list[str], rows: Rows, groups: Rows
     ) -> NDArray[np.float64]:
         """Statistics of the training images, as they would be of other good images."""
         return self._statistics(images, names, rows)
@@ -328,7 +338,7 @@ class ResidualDetector(_ResidualDetectorBase):
         such that a new good image is called a defect with a probability of at most
         `false_alarm_rate`.
     calibration : float in (0, 1), default=0.2
-        Fraction of the images held out with ``contamination="auto"``.
+        Fraction of the images, or of the groups, held out with ``contamination="auto"``.
     false_alarm_rate : float in (0, 1), default=0.05
         The rate promised with ``contamination="auto"``. It needs at least
         ``1 / false_alarm_rate - 1`` held-out images.
@@ -344,7 +354,7 @@ class ResidualDetector(_ResidualDetectorBase):
     offset_ : float
         ``decision_function = score_samples - offset_``.
     calibration_scores_ : ndarray of shape (n_held_out,)
-        Scores of the held-out images; only with ``contamination="auto"``.
+        Scores of the held-out images, with groups one of each; only with ``contamination="auto"``.
     false_alarm_rate_ : float
         The bound that holds for `offset_`; only with ``contamination="auto"``.
     image_shape_ : tuple of (int, int, int)
@@ -395,7 +405,7 @@ class ResidualDetector(_ResidualDetectorBase):
         self.random_state = random_state
 
     def _fit_reconstructor(
-        self, images: NDArray[Any], rows: NDArray[np.intp], random_state: np.random.RandomState
+        self, images: NDArray[Any], rows: Rows, groups: Rows, random_state: np.random.RandomState
     ) -> Any:
         training = images if len(rows) == len(images) else images[rows]
         training = training.reshape(len(training), *self._layout)
@@ -447,7 +457,7 @@ class NCAEDetector(_ResidualDetectorBase):
         than good images the image is at the same places, see :mod:`sklearn_ncae.texture`.
         ``"auto"`` is ``["defect_peak", "texture"]`` to repair and ``"mse"`` to reconstruct;
         ``"joint"`` stands for all. See :class:`~sklearn_ncae.ResidualDetector` for how several
-        make one score; ``"defect_peak"`` is divided by 0.2 at least, as it varies less on the
+        make one score; ``"defect_peak"`` is divided by 0.15 at least, as it varies less on the
         images that the network was trained on than on others.
     contamination, calibration, false_alarm_rate
         The threshold, see :class:`~sklearn_ncae.ResidualDetector`.
@@ -555,7 +565,7 @@ class NCAEDetector(_ResidualDetectorBase):
         self.random_state = random_state
 
     def _fit_reconstructor(
-        self, images: NDArray[Any], rows: NDArray[np.intp], random_state: np.random.RandomState
+        self, images: NDArray[Any], rows: Rows, groups: Rows, random_state: np.random.RandomState
     ) -> NCAEReconstructor:
         names = NCAEReconstructor._get_param_names()
         parameters = {name: getattr(self, name) for name in names}
@@ -566,7 +576,7 @@ class NCAEDetector(_ResidualDetectorBase):
         # A copy goes on training: if that fails, this detector is as it was.
         reconstructor = copy(previous) if previous is not None else NCAEReconstructor()
         reconstructor.set_params(**parameters)
-        reconstructor._fit_rows(images, rows)
+        reconstructor._fit_rows(images, rows, groups)
         self._texture = None
         if "texture" in self._names:
             learned = representative_rows(rows)
@@ -592,15 +602,16 @@ class NCAEDetector(_ResidualDetectorBase):
         )
 
     def _statistics_in_training(
-        self, images: NDArray[Any], names: list[str], rows: NDArray[np.intp]
+        self, images: NDArray[Any], names: list[str], rows: Rows, groups: Rows
     ) -> NDArray[np.float64]:
         others = [name for name in names if name != "texture"]
-        statistics = super()._statistics_in_training(images, others, rows)
+        statistics = super()._statistics_in_training(images, others, rows, groups)
         if "texture" not in names:
             return statistics
         # What a model says of the images it has learned is no measure of others.
         descriptions = describe_textures(images, rows, self.reconstructor_._scale)
-        return np.insert(statistics, names.index("texture"), held_out_peaks(descriptions), axis=1)
+        peaks = held_out_peaks(descriptions, groups)
+        return np.insert(statistics, names.index("texture"), peaks, axis=1)
 
     @available_if(_marks_defects)
     def defect_map(self, X: ArrayLike) -> NDArray[np.float32]:

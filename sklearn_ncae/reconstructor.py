@@ -22,6 +22,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_ncae._all_or_nothing import all_or_nothing
+from sklearn_ncae._hold_out import Rows, check_groups, hold_out
 from sklearn_ncae._pixel_scale import PixelScale
 from sklearn_ncae.defects import draw_defects
 from sklearn_ncae.images import check_image_stack
@@ -254,7 +255,7 @@ class NCAEReconstructor(BaseEstimator):
 
     @_fit_context(prefer_skip_nested_validation=True)
     @all_or_nothing
-    def fit(self, X: ArrayLike, y: Any = None) -> Self:
+    def fit(self, X: ArrayLike, y: Any = None, groups: Any = None) -> Self:
         """Train the network to reproduce images of good parts.
 
         Parameters
@@ -263,6 +264,9 @@ class NCAEReconstructor(BaseEstimator):
             Images of good parts, of any real dtype and unit.
         y : None
             Ignored.
+        groups : array-like of shape (n,), default=None
+            What images of the same part have in common, such as its number: with early stopping,
+            whole groups are held out. None: each image is one.
 
         Returns
         -------
@@ -272,14 +276,15 @@ class NCAEReconstructor(BaseEstimator):
         ------
         TypeError, ValueError
             If X is not a stack of images, or too small for the network or for early stopping; if
+            groups has not one value for each image; if
             the loss becomes infinite or nan; if with `warm_start` the shape of the images or the
             network differ from those of the previous fit; if with `checkpoint_path` the images
             (of which two are compared), the network or its training differ from those of the file.
         """
         images, _ = check_image_stack(self, X, image_shape=self.image_shape, reset=True)
-        return self._fit_rows(images, np.arange(len(images)))
+        return self._fit_rows(images, np.arange(len(images)), check_groups(groups, len(images)))
 
-    def _fit_rows(self, images: NDArray[Any], rows: NDArray[np.intp]) -> Self:
+    def _fit_rows(self, images: NDArray[Any], rows: Rows, groups: Rows) -> Self:
         """Train on some of the images, which are read batch by batch and never copied whole."""
         import keras
 
@@ -320,15 +325,14 @@ class NCAEReconstructor(BaseEstimator):
                 raise ValueError(
                     "checkpoint_path does not keep what early_stopping has seen: set one of them."
                 )
-            n_held_out = max(1, round(self.validation_fraction * len(rows)))
-            if n_held_out >= len(rows):
+            left_out = hold_out(groups[rows], self.validation_fraction, random_state)
+            if left_out.all():
                 raise ValueError(
                     f"early_stopping with n_samples={len(rows)} leaves no image to train on: "
-                    "give at least 2 images or set early_stopping=False."
+                    "give at least 2 images, or groups, or set early_stopping=False."
                 )
-            rows = random_state.permutation(rows)
-            held_out, rows = rows[:n_held_out], rows[n_held_out:]
-            validation = make_batches(images, held_out, scale, self.batch_size)
+            validation = make_batches(images, rows[left_out], scale, self.batch_size)
+            rows = rows[~left_out]
             callbacks.append(
                 keras.callbacks.EarlyStopping(
                     patience=self.n_iter_no_change, restore_best_weights=True

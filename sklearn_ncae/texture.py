@@ -17,6 +17,7 @@ from sklearn.base import _fit_context
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from sklearn_ncae._all_or_nothing import all_or_nothing
+from sklearn_ncae._hold_out import check_groups, one_of_each
 from sklearn_ncae._image_arrays import block_means, chunks
 from sklearn_ncae._image_outliers import ImageOutlierMixin
 from sklearn_ncae._pixel_scale import PixelScale
@@ -96,7 +97,7 @@ class TextureDetector(ImageOutlierMixin):
     offset_ : float
         ``decision_function = score_samples - offset_``.
     calibration_scores_ : ndarray of shape (min(n, 1000),)
-        Scores in cross-validation; only with ``contamination="auto"``.
+        Scores in cross-validation, with groups one of each; only with ``contamination="auto"``.
     false_alarm_rate_ : float
         The rate that `offset_` stands for; only with ``contamination="auto"``.
     image_shape_ : tuple of (int, int, int)
@@ -142,7 +143,7 @@ class TextureDetector(ImageOutlierMixin):
 
     @_fit_context(prefer_skip_nested_validation=True)
     @all_or_nothing
-    def fit(self, X: ArrayLike, y: Any = None) -> Self:
+    def fit(self, X: ArrayLike, y: Any = None, groups: Any = None) -> Self:
         """Learn the textures of good parts.
 
         Parameters
@@ -152,6 +153,11 @@ class TextureDetector(ImageOutlierMixin):
             distances.
         y : array-like of shape (n,), default=None
             Ignored, but for a warning where it marks defects by -1: all images are taken for good.
+        groups : array-like of shape (n,), default=None
+            What images of the same part (or day, or batch) have in common, such as its number.
+            With ``contamination="auto"`` each image is scored by a model of other groups, and one
+            image of each group, drawn at random, counts for the threshold. None: each image is
+            one.
 
         Returns
         -------
@@ -160,16 +166,19 @@ class TextureDetector(ImageOutlierMixin):
         Raises
         ------
         TypeError, ValueError
-            If X is not a stack of finite images of one size.
+            If X is not a stack of finite images of one size, or groups has not one value for each.
         """
         images = self._check_to_fit(X, y)
+        of_images = check_groups(groups, len(images))
         self.n_samples_fit_ = len(images)
         self._scale = PixelScale.of(images, per_image=True)
         rows = representative_rows(np.arange(len(images)))
         descriptions = describe_textures(images, rows, self._scale)
         self.texture_ = TextureModel.of(descriptions)
         if self.contamination == "auto":
-            self._set_false_alarm_rate(-held_out_peaks(descriptions))
+            scores = -held_out_peaks(descriptions, of_images[rows])
+            counted = one_of_each(of_images[rows], np.random.RandomState(0))
+            self._set_false_alarm_rate(scores[counted])
         else:
             self._set_contamination(-self.texture_.peaks(descriptions))
         return self
@@ -348,24 +357,27 @@ def n_highest(n_cells: int) -> int:
     return max(1, round(_PEAK_SHARE * n_cells))
 
 
-def held_out_peaks(descriptions: Floats) -> NDArray[np.float64]:
-    """Peak of each description over what is learned from others, by cross-validation.
+def held_out_peaks(descriptions: Floats, groups: NDArray[np.intp]) -> NDArray[np.float64]:
+    """Peak of each description over what is learned from other groups, by cross-validation.
 
     Parameters
     ----------
     descriptions : ndarray of shape (n, n_parts, n_rows, n_columns), float64
-        Of good images; a single one is compared with itself.
+        Of good images.
+    groups : ndarray of shape (n,), intp
+        Of the images; a single one is compared with itself.
 
     Returns
     -------
     peaks : ndarray of shape (n,), float64
     """
-    n = len(descriptions)
+    names, of_images = np.unique(groups, return_inverse=True)
+    n = len(names)
     if n == 1:
         return TextureModel.of(descriptions).peaks(descriptions)
-    peaks = np.empty(n)
+    peaks = np.empty(len(descriptions))
     # At random: images often come in turn from several stations, one of which would be a fold.
-    fold = np.random.RandomState(0).permutation(n) % _N_FOLDS
+    fold = (np.random.RandomState(0).permutation(n) % _N_FOLDS)[of_images]
     for held_out in (fold == i for i in range(min(n, _N_FOLDS))):
         peaks[held_out] = TextureModel.of(descriptions[~held_out]).peaks(descriptions[held_out])
     return peaks

@@ -21,6 +21,7 @@ from PIL import Image
 from sklearn_ncae import NCAEDetector, ResidualDetector, __main__, persistence
 from sklearn_ncae._cli import base, cli
 from sklearn_ncae.baselines import PCAReconstructor
+from sklearn_ncae.datasets import make_castings
 from sklearn_ncae.near_duplicates import leakage_report
 
 pytestmark = pytest.mark.usefixtures("eager_tensorflow")
@@ -430,6 +431,33 @@ def test_fit_leaves_out_what_cannot_be_read(trained, tmp_path):
     assert "in the folders defect" in result.stderr
     result = ncae("fit", tmp_path / "bad.png", *options, code=2)
     assert "None of the image files can be read" in result.stderr
+
+
+def test_fit_holds_parts_out_whole(tmp_path):
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    images = make_castings(40, 0, image_size=32, random_state=0).images
+    for number, image in enumerate(images):
+        for side in ("left", "right"):
+            Image.fromarray(image).save(pictures / f"part{number:02}_{side}.png")
+    model = tmp_path / "part.ncae"
+    options = ("-o", model, "--size", "native")
+    network = ("--epochs", "1", "--held-out", "0.5")
+    result = ncae("fit", pictures, *options, *network, "--group-by", "part[0-9]+")
+    assert "40 groups of 80 images" in result.stderr
+    assert "trained on 20 groups" in result.stdout and "20 held out" in result.stdout
+    summary = json.loads(ncae("info", model, "--json").stdout)
+    assert (summary["n_samples_fit"], summary["n_calibration"]) == (40, 20)
+    result = ncae("fit", pictures, *options, "--texture-only", "--group-by", "part([0-9]+)_")
+    assert "learned from 40 groups" in result.stdout
+    result = ncae("fit", pictures, *options, "--texture-only", "--groups")
+    assert "40 groups of 80 images" in result.stderr
+    for wrong, message in [
+        (("--group-by", "left"), "finds nothing in 40 of 80, such as"),
+        (("--group-by", "part("), "is no regular expression"),
+        (("--group-by", "part", "--groups"), "Give one of --groups and --group-by"),
+    ]:
+        assert message in ncae("fit", pictures, *options, *wrong, code=2).stderr
 
 
 def test_texture_alone(parts, tmp_path):

@@ -4,6 +4,7 @@ import pickle
 import random
 import subprocess
 import sys
+import warnings
 from inspect import signature
 
 import cloudpickle
@@ -501,10 +502,61 @@ def test_deviations_of_texture_are_those_of_other_images(good_images, eagerly):
     with eagerly():
         detector = NCAEDetector(contamination=0.1, **TINY).fit(good_images)
     X = good_images[..., np.newaxis]
-    peaks = held_out_peaks(describe_textures(X, None, detector.reconstructor_._scale))
+    descriptions = describe_textures(X, None, detector.reconstructor_._scale)
+    peaks = held_out_peaks(descriptions, np.arange(len(X)))
     assert detector._center[1] == np.median(peaks)
     # The network knows its training images: small deviations of its peak count as usual.
     assert detector._scale[0] >= 0.15
+
+
+def test_groups_are_held_out_whole_and_count_once(good_images):
+    groups = np.arange(len(good_images)) // 4
+
+    class Recording(PCAReconstructor):
+        def fit(self, X, y=None):
+            seen.append(X)
+            return super().fit(X, y)
+
+    seen = []
+    detector = ResidualDetector(Recording(2), calibration=0.4, false_alarm_rate=0.3, random_state=0)
+    detector.fit(good_images, groups=groups)
+    trained = {image.tobytes() for image in seen[0]}
+    held_out = [image.tobytes() not in trained for image in good_images]
+    whole = [groups[np.array(held_out)].tolist().count(group) for group in np.unique(groups)]
+    assert set(whole) == {0, 4}
+    n_groups = whole.count(4)
+    assert n_groups == round(0.4 * len(np.unique(groups)))
+    assert len(detector.calibration_scores_) == n_groups
+    scores = detector.score_samples(good_images[held_out]).reshape(n_groups, 4)
+    assert all(one in four for one, four in zip(detector.calibration_scores_, scores, strict=True))
+
+
+def test_groups_reach_the_network_and_the_texture(good_images, eagerly):
+    groups = np.arange(len(good_images)) // 4
+    with eagerly():
+        detector = NCAEDetector(
+            **{**TINY, "epochs": 1}, early_stopping=True, validation_fraction=0.3, contamination=0.1
+        ).fit(good_images, groups=groups)
+    assert detector.reconstructor_.n_samples_fit_ % 4 == 0
+    X = good_images[..., np.newaxis]
+    descriptions = describe_textures(X, None, detector.reconstructor_._scale)
+    assert detector._center[1] == np.median(held_out_peaks(descriptions, groups))
+
+
+def test_groups_too_few_to_hold_one_out_are_an_error(good_images):
+    detector = ResidualDetector(PCAReconstructor(2))
+    with pytest.raises(ValueError, match="of 1 groups holds out"):
+        detector.fit(good_images, groups=np.zeros(len(good_images)))
+    with pytest.raises(ValueError, match="3 values for"):
+        detector.fit(good_images, groups=[1, 2, 3])
+
+
+def test_groups_pass_through_a_pipeline(good_images):
+    pipeline = make_pipeline(FunctionTransformer(), TextureDetector())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # few groups promise little
+        pipeline.fit(good_images, texturedetector__groups=np.arange(len(good_images)) // 2)
+    assert len(pipeline[-1].calibration_scores_) == len(good_images) // 2
 
 
 def test_defaults_are_those_of_the_reconstructor():

@@ -169,7 +169,7 @@ def test_usual_combinations_are_a_ridge_regression(n):
 @pytest.mark.parametrize("n", [1, 2, 3, 7, 60])
 def test_held_out_peaks_are_those_of_other_images(n):
     descriptions = np.random.default_rng(0).normal(size=(n, 13, 3, 2))
-    peaks = held_out_peaks(descriptions)
+    peaks = held_out_peaks(descriptions, np.arange(n))
     assert np.isfinite(peaks).all() and (peaks >= 0).all()
     if n >= 7:
         fold = np.random.RandomState(0).permutation(n) % 5
@@ -178,12 +178,39 @@ def test_held_out_peaks_are_those_of_other_images(n):
         np.testing.assert_array_equal(peaks[2:3], expected)
 
 
+def test_held_out_peaks_are_those_of_other_groups():
+    descriptions = np.random.default_rng(0).normal(size=(30, 13, 3, 2))
+    groups = np.arange(30) // 3
+    peaks = held_out_peaks(descriptions, groups)
+    fold = np.random.RandomState(0).permutation(10) % 5
+    others = fold[groups] != fold[groups[4]]
+    expected = TextureModel.of(descriptions[others]).peaks(descriptions[4:5])
+    np.testing.assert_array_equal(peaks[4:5], expected)
+    # One part can be compared with nothing but itself.
+    of_one_part = held_out_peaks(descriptions, np.zeros(30, int))
+    np.testing.assert_array_equal(of_one_part, TextureModel.of(descriptions).peaks(descriptions))
+
+
+def test_several_pictures_of_each_part_promise_what_single_ones_do():
+    rng = np.random.default_rng(0)
+    parts = make_castings(100, 0, image_size=48, random_state=2).images
+    number = np.arange(120) // 3
+    pictures = parts[number] + rng.normal(0, 1, (120, 48, 48))
+    new = parts[40:] + rng.normal(0, 1, (60, 48, 48))
+    alone = TextureDetector().fit(pictures)
+    assert np.mean(alone.predict(new) == -1) > 0.5  # others of the same part set the threshold
+    grouped = TextureDetector().fit(pictures, groups=[f"part {n}" for n in number])
+    assert np.mean(grouped.predict(new) == -1) < 0.15
+    assert len(grouped.calibration_scores_) == 40
+    assert grouped.false_alarm_rate_ == 2 / 41
+
+
 def test_images_that_come_in_turn_from_five_stations_set_no_other_threshold():
     rng = np.random.default_rng(0)
     station = rng.normal(size=(5, 13, 4, 4))
     descriptions = station[np.arange(50) % 5] + 0.2 * rng.normal(size=(50, 13, 4, 4))
-    in_turn = held_out_peaks(descriptions)
-    shuffled = held_out_peaks(descriptions[rng.permutation(50)])
+    in_turn = held_out_peaks(descriptions, np.arange(50))
+    shuffled = held_out_peaks(descriptions[rng.permutation(50)], np.arange(50))
     assert in_turn.max() < 2 * np.median(shuffled)
 
 
@@ -298,7 +325,7 @@ def test_a_fit_that_is_cut_short_leaves_the_detector_as_it_was(monkeypatch):
     detector = TextureDetector().fit(X)
     expected = detector.score_samples(X), detector.p_values(X)
 
-    def interrupt(descriptions):
+    def interrupt(*args):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("sklearn_ncae.texture.held_out_peaks", interrupt)

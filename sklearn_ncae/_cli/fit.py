@@ -1,6 +1,8 @@
 """``ncae fit``."""
 
+import re
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -18,6 +20,19 @@ from sklearn_ncae._cli.base import (
     say,
     start_tensorflow,
 )
+
+
+class Pattern(click.ParamType):  # type: ignore[type-arg]  # generic in newer click
+    """A regular expression."""
+
+    name = "pattern"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> re.Pattern[str]:
+        """Compile it."""
+        try:
+            return re.compile(value)
+        except re.error as error:
+            self.fail(f"{value!r} is no regular expression: {error}.", param, ctx)
 
 
 @click.command(cls=NcaeCommand)
@@ -66,6 +81,18 @@ from sklearn_ncae._cli.base import (
     help="Share of the images that sets the threshold and is not trained on.",
 )
 @click.option(
+    "--group-by",
+    type=Pattern(),
+    help="Where several images show one part: what names the part in their paths, such as "
+    "'part[0-9]+'. Parts are held out whole, and count once for the threshold.",
+)
+@click.option(
+    "--groups/--no-groups",
+    default=False,
+    show_default=True,
+    help="The same for near duplicates, which are looked for.",
+)
+@click.option(
     "--checkpoint",
     type=click.Path(dir_okay=False),
     help="Keeps the state of the training in this file: after a stop the same command goes on.",
@@ -83,6 +110,8 @@ def fit(
     early_stopping: bool,
     false_alarm_rate: float,
     held_out: float,
+    group_by: re.Pattern[str] | None,
+    groups: bool,
     checkpoint: str | None,
     seed: int,
     jobs: int,
@@ -92,29 +121,44 @@ def fit(
     GOOD are image files, or folders, which are searched with their subfolders. A fifth of the
     images is held out to set the threshold: a new good part is called defective with at most the
     given --false-alarm-rate, which takes at least 1 / rate - 1 held-out images: 19 for 0.05, so 95
-    images, or fewer with a larger share --held-out.
+    images, or fewer with a larger share --held-out. Each image is to show a part of its own;
+    where it does not, say with --group-by or --groups which belong together.
 
     \b
-    Example:
+    Examples:
       ncae fit good_parts -o part.ncae --size 160
+      ncae fit good_parts -o part.ncae --group-by 'part[0-9]+'
     """
     from sklearn_ncae import ImageLoader, NCAEDetector, persistence
     from sklearn_ncae.file_scoring import read_image_files
+    from sklearn_ncae.near_duplicates import near_duplicate_groups
     from sklearn_ncae.texture import TextureDetector
 
     if texture_only:
         _refuse_options_of_networks()
+    if groups and group_by is not None:
+        raise click.UsageError("Give one of --groups and --group-by.")
     refuse_defects(good)
     loader = ImageLoader(size=size, mode="color" if color else "gray", n_jobs=jobs)
     files, images, errors = read_image_files(loader, image_files(good))
     report_unreadable(errors.values())
     if images is None:
         raise ValueError("None of the image files can be read.")
+    of_images: Sequence[Any] | None = None
+    if group_by is not None:
+        of_images = _named_by(group_by, files)
+    elif groups:
+        of_images = list(near_duplicate_groups(images, n_jobs=jobs))
+    n_parts, part = len(files), "image"
+    if of_images is not None:
+        n_parts, part = len(set(of_images)), "group"
+        say(f"{n_of(n_parts, 'group')} of {n_of(len(files), 'image')}")
     start_tensorflow()  # saving takes it too
     if texture_only:
-        texture = TextureDetector(false_alarm_rate=false_alarm_rate).fit(images)
+        texture = TextureDetector(false_alarm_rate=false_alarm_rate)
+        texture.fit(images, groups=of_images)
         persistence.save(texture, output)
-        learned = f"learned from {n_of(len(files), 'image')}, which set"
+        learned = f"learned from {n_of(n_parts, part)}, which set"
         click.echo(_summary(texture, output, learned, "About"))
         return
     say(f"Training on {n_of(len(files), 'image')} of {images.shape[1]} x {images.shape[2]} pixels")
@@ -129,7 +173,7 @@ def fit(
         callbacks=[training_progress()],
     )
     start = time.perf_counter()
-    detector.fit(images)
+    detector.fit(images, groups=of_images)
     seconds = time.perf_counter() - start
     for trained in (detector, detector.reconstructor_):  # a model file is no place for these
         trained.set_params(callbacks=None, checkpoint_path=None)
@@ -137,10 +181,23 @@ def fit(
 
     n_held_out = len(detector.calibration_scores_)
     learned = (
-        f"trained on {n_of(len(files) - n_held_out, 'image')} in {_duration(seconds)}, "
+        f"trained on {n_of(n_parts - n_held_out, part)} in {_duration(seconds)}, "
         f"{n_held_out} held out for"
     )
     click.echo(_summary(detector, output, learned, "At most"))
+
+
+def _named_by(pattern: re.Pattern[str], files: Sequence[str]) -> list[str]:
+    """Return what names the part in each path: what the pattern's first group matches, or all."""
+    matches = [pattern.search(file) for file in files]
+    names = [match and match[min(pattern.groups, 1)] for match in matches]
+    unnamed = [file for file, name in zip(files, names, strict=True) if not name]
+    if unnamed:
+        raise click.UsageError(
+            f"--group-by {pattern.pattern!r} must name the part in every path, but finds nothing "
+            f"in {len(unnamed)} of {len(files)}, such as {unnamed[0]!r}."
+        )
+    return [name for name in names if name]
 
 
 def _refuse_options_of_networks() -> None:
