@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from sklearn_ncae._image_arrays import warn_of_other_unit
 from sklearn_ncae._labels import warn_of_defects
 from sklearn_ncae._pixel_scale import scale_of
-from sklearn_ncae.calibration import conformal_offset, conformal_p_values
+from sklearn_ncae.calibration import conformal_offset, conformal_p_values, promised_rate
 from sklearn_ncae.images import check_image_stack
 
 
@@ -66,6 +66,12 @@ class ImageOutlierMixin(OutlierMixin, BaseEstimator):
         for of_another_fit in ("calibration_scores_", "false_alarm_rate_"):
             self.__dict__.pop(of_another_fit, None)
         self.offset_ = float(np.percentile(scores, 100.0 * self.contamination))
+
+    def _set_offset(self, offset: float) -> None:
+        """Set a threshold that was found in another way, and what the scores say of it."""
+        self.offset_ = float(offset)
+        if hasattr(self, "calibration_scores_"):
+            self.false_alarm_rate_ = promised_rate(self.calibration_scores_, self.offset_)
 
     def score_samples(self, X: ArrayLike) -> NDArray[np.float64]:
         """Score images, the lower the more abnormal."""

@@ -19,7 +19,6 @@ from sklearn_ncae._onnx_statistics import (
     add_texture,
     add_texture_map,
 )
-from sklearn_ncae._out_of_fold import response_names
 from sklearn_ncae._pixel_scale import PixelScale, scale_of
 from sklearn_ncae.detector import _is_two_sided, _ResidualDetectorBase, needs_detail
 from sklearn_ncae.model_selection import TunedThresholdDetector
@@ -132,10 +131,7 @@ def _detector_and_offset(detector: Any) -> tuple[Any, float, float]:
             "step."
         )
     check_is_fitted(base)
-    if not tuned:
-        return base, base.offset_, 0.0
-    of_decision = response_names(detector.response_method)[0] == "decision_function"
-    return base, detector.offset_, base.offset_ if of_decision else 0.0
+    return base, detector.offset_, detector._shift if tuned else 0.0
 
 
 def _find_converter(reconstructor: Any) -> AddReconstructor:

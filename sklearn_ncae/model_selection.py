@@ -483,6 +483,12 @@ class TunedThresholdDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
             )
         return fold_scores
 
+    @property
+    def _shift(self) -> float:
+        """What the scores are less than the `score_samples` of the detector."""
+        of_decision = response_names(self.response_method)[0] == "decision_function"
+        return float(self.detector_.offset_) if of_decision else 0.0
+
     @available_if(_detector_has_scores)
     def score_samples(self, X: Any) -> NDArray[np.float64]:
         """Return the detector's scores, as named by `response_method`.

@@ -11,6 +11,7 @@ import platform
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import copy
 from datetime import UTC, datetime
 from typing import Any, BinaryIO
 
@@ -18,8 +19,10 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
+from sklearn_ncae._image_outliers import ImageOutlierMixin
 from sklearn_ncae._model_archive import ModelArchive, ModelFileError, refusing, write_archive
 from sklearn_ncae._model_document import decode, encode, holds, leaves
+from sklearn_ncae.model_selection import TunedThresholdDetector
 
 _FORMAT = "sklearn-ncae model"
 _FORMAT_VERSION = 4
@@ -37,8 +40,10 @@ def save(detector: Any, path: str | os.PathLike[str]) -> None:
 
     Parameters
     ----------
-    detector : NCAEDetector, TextureDetector, NCAEReconstructor or ResidualDetector
-        Fitted; a `ResidualDetector` around an `NCAEReconstructor`.
+    detector : NCAEDetector, TextureDetector, NCAEReconstructor, ResidualDetector or \
+            TunedThresholdDetector
+        Fitted; a `ResidualDetector` around an `NCAEReconstructor`. Of a `TunedThresholdDetector`
+        around one of the detectors, that one is saved, with the threshold that was found.
     path : str or os.PathLike
         Where to, by convention ``*.ncae``. A file of that name is replaced.
 
@@ -81,11 +86,14 @@ def save(detector: Any, path: str | os.PathLike[str]) -> None:
     >>> bool((loaded.score_samples(X) == detector.score_samples(X)).all())
     True
     """
+    if isinstance(detector, TunedThresholdDetector):
+        detector = _with_threshold_found(detector)
     name = type(detector).__name__
     if not (holds(detector) and isinstance(detector, BaseEstimator)):
         raise TypeError(
             "A model file holds an NCAEDetector, a TextureDetector, an NCAEReconstructor, or a "
-            "ResidualDetector around an NCAEReconstructor, and no subclass of these; got "
+            "ResidualDetector around an NCAEReconstructor, also from within a "
+            "TunedThresholdDetector, and no subclass of these; got "
             f"{detector!r}. Use pickle, joblib or skops for other estimators."
         )
     check_is_fitted(detector)
@@ -112,6 +120,16 @@ def save(detector: Any, path: str | os.PathLike[str]) -> None:
         raise ValueError(
             f"The {name} is not saved, for it could not be loaded again: {error}."
         ) from error
+
+
+def _with_threshold_found(tuned: TunedThresholdDetector) -> Any:
+    """Return the detector within, which decides by itself what the outer one decides."""
+    check_is_fitted(tuned)
+    if not isinstance(tuned.detector_, ImageOutlierMixin):
+        return tuned.detector_  # none of those that a model file holds
+    detector = copy(tuned.detector_)
+    detector._set_offset(tuned.offset_ + tuned._shift)
+    return detector
 
 
 def load(path: str | os.PathLike[str]) -> Any:

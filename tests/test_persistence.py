@@ -14,13 +14,16 @@ import numpy as np
 import pandas as pd
 import pytest
 import skops.io
+from sklearn.ensemble import IsolationForest
 from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from sklearn_ncae import NCAEDetector, NCAEReconstructor, ResidualDetector, persistence
 from sklearn_ncae.baselines import PCAReconstructor
+from sklearn_ncae.calibration import promised_rate
 from sklearn_ncae.defects import draw_defects
+from sklearn_ncae.model_selection import TunedThresholdDetector
 from sklearn_ncae.persistence import ModelFileError
 from sklearn_ncae.texture import TextureDetector
 
@@ -156,6 +159,35 @@ def test_info(detector, saved):
     assert summary["left_out"] == []
     assert summary["versions"]["keras"] == keras.__version__
     assert json.dumps(summary)
+
+
+@pytest.mark.parametrize("response_method", ["score_samples", "decision_function"])
+def test_of_a_tuned_threshold_the_detector_is_saved(
+    response_method, fitted, labelled_images, tmp_path
+):
+    X, y = labelled_images
+    detector = fitted["texture"]
+    tuned = TunedThresholdDetector(
+        detector, cv="prefit", scoring="f1", response_method=response_method
+    ).fit(X, y)
+    before = detector.offset_
+    persistence.save(tuned, tmp_path / "tuned.ncae")
+    loaded = persistence.load(tmp_path / "tuned.ncae")
+    assert isinstance(loaded, TextureDetector)
+    assert before == detector.offset_ != loaded.offset_
+    np.testing.assert_array_equal(loaded.predict(X), tuned.predict(X))
+    scores = detector.calibration_scores_
+    assert loaded.false_alarm_rate_ == promised_rate(scores, loaded.offset_)
+    assert persistence.info(tmp_path / "tuned.ncae")["offset"] == loaded.offset_
+
+
+def test_of_a_tuned_threshold_around_another_detector_nothing_is_saved(good_images, tmp_path):
+    X = good_images.reshape(len(good_images), -1)
+    tuned = TunedThresholdDetector(IsolationForest(), max_false_alarm_rate=0.2)
+    with pytest.raises(NotFittedError):
+        persistence.save(tuned, tmp_path / "tuned.ncae")
+    with pytest.raises(TypeError, match="got IsolationForest"):
+        persistence.save(tuned.fit(X), tmp_path / "tuned.ncae")
 
 
 def test_what_only_training_needs_is_left_out(good_images, tmp_path, eagerly):

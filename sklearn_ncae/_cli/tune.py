@@ -61,8 +61,6 @@ def tune(
       ncae tune part.ncae --false-alarm-rate 0.01 -o strict.ncae
       ncae tune part.ncae labelled --missed-defect 500 --false-alarm 20 -o part.ncae
     """
-    from sklearn_ncae.calibration import promised_rate
-
     by_cost = missed_defect is not None or false_alarm is not None
     if (false_alarm_rate is not None) + by_cost + (threshold is not None) != 1:
         raise click.UsageError(
@@ -76,9 +74,9 @@ def tune(
     detector = load_detector(model)
     before = detector.offset_
     if threshold is not None:
-        detector.offset_ = threshold
+        offset = threshold
     elif false_alarm_rate is not None:
-        _for_rate(detector, false_alarm_rate, paths, jobs)
+        offset = _for_rate(detector, false_alarm_rate, paths, jobs)
     else:
         if missed_defect is None or false_alarm is None or len(paths) != 1:
             raise click.UsageError(
@@ -87,10 +85,10 @@ def tune(
         costs = {"missed_defect": missed_defect, "false_alarm": false_alarm}
         if defect_rate is not None:
             costs["defect_rate"] = defect_rate
-        _for_costs(detector, costs, paths[0], jobs)
+        offset = _for_costs(detector, costs, paths[0], jobs)
+    detector._set_offset(offset)
     click.echo(f"threshold {detector.offset_:.6g} (was {before:.6g})")
     if hasattr(detector, "calibration_scores_"):
-        detector.false_alarm_rate_ = promised_rate(detector.calibration_scores_, detector.offset_)
         click.echo(
             f"At most {100 * detector.false_alarm_rate_:.3g} % of new good parts will be called "
             f"defective, judged by {n_of(len(detector.calibration_scores_), 'good image')}"
@@ -103,7 +101,7 @@ def tune(
         click.echo(f"Saved as {output}.")
 
 
-def _for_rate(detector: Any, rate: float, paths: tuple[str, ...], jobs: int) -> None:
+def _for_rate(detector: Any, rate: float, paths: tuple[str, ...], jobs: int) -> float:
     from sklearn_ncae.calibration import conformal_offset
 
     if paths:
@@ -115,20 +113,22 @@ def _for_rate(detector: Any, rate: float, paths: tuple[str, ...], jobs: int) -> 
             "This model has no scores of images held out of training: give good images that it was "
             "not trained on."
         )
-    detector.offset_, _ = conformal_offset(detector.calibration_scores_, rate)
+    offset, _ = conformal_offset(detector.calibration_scores_, rate)
+    return offset
 
 
-def _for_costs(detector: Any, costs: dict[str, float], folder: str, jobs: int) -> None:
+def _for_costs(detector: Any, costs: dict[str, float], folder: str, jobs: int) -> float:
     from sklearn_ncae.datasets import load_image_folder
     from sklearn_ncae.model_selection import cost_offset
 
     parts = load_image_folder(folder, load=False)
     scores, read = _scores(detector, list(parts.paths), jobs)
-    detector.offset_, cost = cost_offset(parts.target[read], scores, costs)
+    offset, cost = cost_offset(parts.target[read], scores, costs)
     click.echo(
         f"{n_of(len(scores), 'labelled image')}; the mean cost is {cost:.6g} for each part. The "
         "threshold was chosen on these images: expect somewhat more on others."
     )
+    return offset
 
 
 def _scores(detector: Any, files: list[str], jobs: int) -> tuple[Any, Any]:
