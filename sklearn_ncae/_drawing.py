@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import assert_all_finite, check_consistent_length, column_or_1d
 
+from sklearn_ncae._fitted_parts import fitted_offset
 from sklearn_ncae._labels import check_detection_labels
 from sklearn_ncae._optional import import_extra
-from sklearn_ncae._residual_maps import fitted_offset
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart; its yellow is too pale for
 # lines. Shapes, hatches and dashes repeat what the colours say.

@@ -1,7 +1,7 @@
 """What the outlier detectors of image stacks share, whatever they score by."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -34,6 +34,9 @@ class ImageOutlierMixin(OutlierMixin, BaseEstimator):
     In `fit` it takes its images from `_check_to_fit` and sets the threshold by one of
     `_set_false_alarm_rate` and `_set_contamination`; what scores takes them from `_check`.
     """
+
+    # Where metadata are routed, whoever splits by groups wants them held out whole as well.
+    __metadata_request__fit: ClassVar[dict[str, bool]] = {"groups": True}
 
     contamination: Any  # "auto" or a float
     false_alarm_rate: float

@@ -4,8 +4,8 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.pipeline import Pipeline
 
+from sklearn_ncae._fitted_parts import part_with
 from sklearn_ncae._labels import check_detection_labels
 from sklearn_ncae._optional import import_extra
 
@@ -395,32 +395,6 @@ class ResidualMapDisplay:
         if self.scores is not None:
             lines.append(f"score {self.scores[row]:.3g}")
         return "\n".join(lines)
-
-
-def part_with(estimator: Any, name: str, X: Any = None) -> tuple[Any, Any]:
-    """Look inside pipelines and meta-estimators for the fitted part that has a method or attribute.
-
-    Returns the part and `X`, if given, as that part takes it; ``(None, X)`` where there is none.
-    """
-    while not hasattr(estimator, name):
-        if isinstance(estimator, Pipeline):
-            if len(estimator) > 1 and X is not None:
-                X = estimator[:-1].transform(X)
-            estimator = estimator[-1]
-        elif hasattr(estimator, "best_estimator_"):
-            estimator = estimator.best_estimator_
-        elif hasattr(estimator, "detector_"):
-            estimator = estimator.detector_
-        else:
-            return None, X
-    return estimator, X
-
-
-def fitted_offset(estimator: Any) -> float | None:
-    """Return the ``offset_`` of the fitted part that has one; None where there is none."""
-    part = part_with(estimator, "offset_")[0]
-    # OneClassSVM's is an array of one.
-    return None if part is None else float(np.asarray(part.offset_).item())
 
 
 def _check_row_count(n_rows: int) -> None:

@@ -1,5 +1,6 @@
 """Displays of scores: their distribution, and what a threshold on them costs."""
 
+from collections.abc import Mapping
 from typing import Any, Self
 
 import numpy as np
@@ -16,6 +17,7 @@ from sklearn_ncae._drawing import (
     scores_and_threshold,
 )
 from sklearn_ncae._optional import import_extra
+from sklearn_ncae._threshold_search import check_costs, mean_cost
 
 
 class ScoreDistributionDisplay:
@@ -344,8 +346,7 @@ class ThresholdDisplay:
         y: ArrayLike,
         *,
         response_method: ResponseMethod = "decision_function",
-        cost_false_alarm: float | None = None,
-        cost_miss: float | None = None,
+        costs: Mapping[str, float] | None = None,
         pos_label: Any = None,
         ax: Any = None,
     ) -> Self:
@@ -361,7 +362,7 @@ class ThresholdDisplay:
             +1 for good and -1 for a defect; both are needed.
         response_method : {"decision_function", "score_samples"}, default="decision_function"
             The score to draw. The threshold of a decision function is 0.
-        cost_false_alarm, cost_miss, pos_label
+        costs, pos_label
             As in `from_predictions`.
         ax : matplotlib Axes, default=None
             Where to draw; if None, a new figure is made.
@@ -377,8 +378,7 @@ class ThresholdDisplay:
             scores,
             threshold=threshold,
             score_name=response_method.replace("_", " "),
-            cost_false_alarm=cost_false_alarm,
-            cost_miss=cost_miss,
+            costs=costs,
             pos_label=pos_label,
             ax=ax,
         )
@@ -391,8 +391,7 @@ class ThresholdDisplay:
         *,
         threshold: float | None = None,
         score_name: str = "score",
-        cost_false_alarm: float | None = None,
-        cost_miss: float | None = None,
+        costs: Mapping[str, float] | None = None,
         pos_label: Any = None,
         ax: Any = None,
     ) -> Self:
@@ -406,9 +405,10 @@ class ThresholdDisplay:
             Finite scores, lower is more abnormal.
         threshold, score_name
             As in the class.
-        cost_false_alarm, cost_miss : float, default=None
-            What a false alarm and a missed defect cost, in any currency. If both are given, the
-            mean cost of an image is drawn too, for the fraction of defects found in `y`.
+        costs : mapping, default=None
+            What ``"missed_defect"`` and ``"false_alarm"`` cost, in any currency, and optionally
+            ``"defect_rate"``, the share of defects in production; without it, that of `y`. If
+            given, the mean cost of an image is drawn too.
         pos_label : int, bool or str, default=None
             The label of defects where `y` is not +1/-1.
         ax : matplotlib Axes, default=None
@@ -422,30 +422,22 @@ class ThresholdDisplay:
         Raises
         ------
         ValueError
-            If labels or scores are not as described, or only one cost is given.
+            If labels or scores are not as described, or `costs` lacks a key or has a value out of
+            range.
         """
-        if (cost_false_alarm is None) != (cost_miss is None):
-            raise ValueError(
-                f"Got cost_false_alarm={cost_false_alarm!r} and cost_miss={cost_miss!r}; "
-                "give both costs or neither."
-            )
+        if costs is not None:
+            check_costs(costs)
         labels, values = labels_and_scores(y, scores, pos_label, need_both=True)
         good, defect = np.sort(values[labels == 1]), np.sort(values[labels == -1])
         # One threshold above every score, where all images are flagged.
         thresholds = np.append(np.unique(values), np.nextafter(values.max(), np.inf))
         false_alarm_rate = np.searchsorted(good, thresholds, side="left") / len(good)
         miss_rate = 1 - np.searchsorted(defect, thresholds, side="left") / len(defect)
-        costs = None
-        if cost_false_alarm is not None and cost_miss is not None:
-            costs = (
-                cost_false_alarm * false_alarm_rate * len(good)
-                + cost_miss * miss_rate * len(defect)
-            ) / len(values)
         display = cls(
             thresholds=thresholds,
             false_alarm_rate=false_alarm_rate,
             miss_rate=miss_rate,
-            costs=costs,
+            costs=None if costs is None else mean_cost(costs, labels, miss_rate, false_alarm_rate),
             threshold=threshold,
             score_name=score_name,
         )

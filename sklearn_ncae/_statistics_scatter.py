@@ -14,7 +14,7 @@ from sklearn_ncae._drawing import (
     labels_and_scores,
     make_axes,
 )
-from sklearn_ncae._residual_maps import part_with
+from sklearn_ncae._fitted_parts import part_with
 from sklearn_ncae.residuals import ResidualStatistics
 
 

@@ -39,15 +39,25 @@ def check_costs(costs: Mapping[str, float]) -> None:
         )
 
 
+def mean_cost(
+    costs: Mapping[str, float], labels: NDArray[Any], miss_rate: Any, false_alarm_rate: Any
+) -> Any:
+    """Return what an image costs on average, at one threshold or at each of several.
+
+    Defects are as many as `costs` says, or as there are among the labels.
+    """
+    share = costs.get("defect_rate", np.mean(labels == -1))
+    of_misses = share * costs["missed_defect"] * miss_rate
+    return of_misses + (1 - share) * costs["false_alarm"] * false_alarm_rate
+
+
 def cost_metric(costs: Mapping[str, float]) -> Metric:
     """Return minus the mean cost per image as a function of labels and predictions."""
 
     def negative_cost(labels: NDArray[Any], predictions: NDArray[Any]) -> float:
-        share = costs.get("defect_rate", np.mean(labels == -1))
         missed = np.mean(predictions[labels == -1] == 1)
         false_alarms = np.mean(predictions[labels == 1] == -1)
-        cost = share * costs["missed_defect"] * missed
-        return -float(cost + (1 - share) * costs["false_alarm"] * false_alarms)
+        return -float(mean_cost(costs, labels, missed, false_alarms))
 
     return negative_cost
 

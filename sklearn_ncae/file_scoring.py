@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 
+from sklearn_ncae._fitted_parts import fitted_offset, part_with
 from sklearn_ncae._image_arrays import without_mask
 from sklearn_ncae._overlay import full_scale
 from sklearn_ncae._pixel_scale import scale_of
-from sklearn_ncae._residual_maps import fitted_offset, part_with, strongest_channel
+from sklearn_ncae._residual_maps import strongest_channel
 from sklearn_ncae.calibration import conformal_p_values
 from sklearn_ncae.datasets import _walk_images
 from sklearn_ncae.images import ImageLoader

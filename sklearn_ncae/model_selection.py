@@ -159,8 +159,8 @@ class TunedThresholdDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
     does not follow the convention is ignored, with a warning, and all images are taken as good.
 
     **Nested in** ``GridSearchCV`` **with groups**: ``sklearn.set_config(
-    enable_metadata_routing=True)`` hands ``groups`` to the outer and to the inner splitter.
-    Without it, only the outer splitter receives them.
+    enable_metadata_routing=True)`` hands ``groups`` to the outer and to the inner splitter, and to
+    the detectors of this package. Without it, only the outer splitter receives them.
 
     References
     ----------

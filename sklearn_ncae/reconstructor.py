@@ -181,6 +181,8 @@ class NCAEReconstructor(BaseEstimator):
     (20, 16, 16)
     """
 
+    __metadata_request__fit: ClassVar[dict[str, bool]] = {"groups": True}
+
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         "training": [StrOptions({"repair", "reconstruct"})],
         "draw_defects": [callable, None],

@@ -22,6 +22,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import (
     GridSearchCV,
+    GroupKFold,
     GroupShuffleSplit,
     StratifiedKFold,
     cross_val_score,
@@ -32,7 +33,7 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn_ncae import NCAEDetector, NCAEReconstructor, ResidualDetector, ResidualStatistics
 from sklearn_ncae.baselines import PCAReconstructor
 from sklearn_ncae.images import read_image
-from sklearn_ncae.model_selection import OneClassSplit
+from sklearn_ncae.model_selection import OneClassSplit, TunedThresholdDetector
 from sklearn_ncae.residuals import DEFECT_MAP_STATISTICS, STATISTICS
 from sklearn_ncae.texture import TextureDetector, describe_textures, held_out_peaks
 
@@ -557,6 +558,18 @@ def test_groups_pass_through_a_pipeline(good_images):
         warnings.simplefilter("ignore")  # few groups promise little
         pipeline.fit(good_images, texturedetector__groups=np.arange(len(good_images)) // 2)
     assert len(pipeline[-1].calibration_scores_) == len(good_images) // 2
+
+
+def test_routed_groups_reach_the_detector_too(good_images):
+    groups = np.arange(len(good_images)) // 2
+    tuned = TunedThresholdDetector(
+        make_pipeline(FunctionTransformer(), TextureDetector(false_alarm_rate=0.2)),
+        max_false_alarm_rate=0.2,
+        cv=GroupKFold(2),
+    )
+    with sklearn.config_context(enable_metadata_routing=True):
+        tuned.fit(good_images, groups=groups)
+    assert len(tuned.detector_[-1].calibration_scores_) == len(good_images) // 2
 
 
 def test_defaults_are_those_of_the_reconstructor():

@@ -217,7 +217,7 @@ def test_distribution_shows_shares_of_each_class():
 def test_rates_equal_their_definition(good, defect):
     y = [1] * len(good) + [-1] * len(defect)
     display = ThresholdDisplay.from_predictions(
-        y, good + defect, cost_false_alarm=3.0, cost_miss=50.0
+        y, good + defect, costs={"false_alarm": 3.0, "missed_defect": 50.0}
     )
     plt.close("all")
     for i, threshold in enumerate(display.thresholds):
@@ -235,8 +235,13 @@ def test_costs_and_chosen_threshold_are_drawn():
     plain = ThresholdDisplay.from_predictions([1, 1, -1, -1], scores)
     assert plain.cost_ax_ is None and plain.threshold_line_ is None
     display = ThresholdDisplay.from_predictions(
-        [1, 1, -1, -1], scores, threshold=2.5, cost_false_alarm=1, cost_miss=10
+        [1, 1, -1, -1],
+        scores,
+        threshold=2.5,
+        costs={"false_alarm": 1, "missed_defect": 10, "defect_rate": 0.1},
     )
+    assert display.costs[0] == pytest.approx(0.1 * 10)
+    assert display.costs[-1] == pytest.approx(0.9 * 1)
     texts = " | ".join(text.get_text() for text in display.ax_.get_legend().get_texts())
     assert "50.0% false alarms, 0.0% misses" in texts
     assert "lowest cost 0 at 2" in texts
@@ -246,8 +251,8 @@ def test_costs_and_chosen_threshold_are_drawn():
 
 
 def test_one_cost_alone_is_refused():
-    with pytest.raises(ValueError, match="both costs"):
-        ThresholdDisplay.from_predictions([1, -1], [1.0, 0.0], cost_miss=10)
+    with pytest.raises(ValueError, match="'missed_defect' and 'false_alarm'"):
+        ThresholdDisplay.from_predictions([1, -1], [1.0, 0.0], costs={"missed_defect": 10})
 
 
 # Curves

@@ -17,7 +17,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 import sklearn
 from PIL import Image
-from sklearn.model_selection import GridSearchCV, StratifiedGroupKFold, cross_validate
+from sklearn.model_selection import (
+    GridSearchCV,
+    GroupShuffleSplit,
+    StratifiedGroupKFold,
+    cross_validate,
+)
 from sklearn.pipeline import Pipeline
 
 from sklearn_ncae import ImageLoader, NCAEDetector
@@ -73,8 +78,9 @@ tuned = TunedThresholdDetector(
 # ----------
 # A grid search around it compares parameters of the network by how well the *tuned* detector does
 # on parts that neither the network nor the threshold has seen. With metadata routing on, ``groups``
-# reaches the outer and the inner splitter. The outer splitter leaves the defects in its training
-# folds, because the threshold is chosen with them; the network is trained without them.
+# reaches the outer and the inner splitter, and the detector. The outer splitter leaves the defects
+# in its training folds, because the threshold is chosen with them; the network is trained without
+# them.
 
 with sklearn.config_context(enable_metadata_routing=True):
     search = GridSearchCV(
@@ -109,19 +115,24 @@ plt.show()
 # ---------------
 # Often there are no defects yet. The threshold can then promise a false-alarm rate from good
 # images alone. :class:`~sklearn_ncae.model_selection.OneClassSplit` shows a cross-validation how
-# such a detector does on defects that it could not know.
+# such a detector does on defects that it could not know. The images that choose the threshold are
+# of other parts than those of training, too.
 
 promise = TunedThresholdDetector(
-    pipeline, max_false_alarm_rate=0.1, cv=0.3, refit=False, random_state=0
+    pipeline,
+    max_false_alarm_rate=0.1,
+    cv=GroupShuffleSplit(1, test_size=0.4, random_state=0),
+    refit=False,
 )
-result = cross_validate(
-    promise,
-    paths,
-    y,
-    groups=groups,
-    cv=OneClassSplit(StratifiedGroupKFold(2)),
-    scoring="balanced_accuracy",
-)
+with sklearn.config_context(enable_metadata_routing=True):
+    result = cross_validate(
+        promise,
+        paths,
+        y,
+        params={"groups": groups},
+        cv=OneClassSplit(StratifiedGroupKFold(2)),
+        scoring="balanced_accuracy",
+    )
 print(f"balanced accuracy {result['test_score'].mean():.2f}, threshold from good images alone")
 
 # %%

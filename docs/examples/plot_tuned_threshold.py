@@ -54,9 +54,10 @@ for name, objective in wanted.items():
 # known ones. In production defects are rarer than in such a collection; ``"defect_rate"`` among
 # the costs says how rare.
 
+costs = {"missed_defect": 100, "false_alarm": 10}
 tuned = TunedThresholdDetector(
     detector,
-    costs={"missed_defect": 100, "false_alarm": 10},
+    costs=costs,
     cv=StratifiedKFold(5, shuffle=True, random_state=0),
 ).fit(known.images, known.target)
 ThresholdDisplay.from_estimator(
@@ -64,15 +65,14 @@ ThresholdDisplay.from_estimator(
     new.images,
     new.target,
     response_method="score_samples",
-    cost_false_alarm=10,
-    cost_miss=100,
+    costs=costs,
 )
 plt.show()
 
 # %%
 rare = TunedThresholdDetector(
     detector,
-    costs={"missed_defect": 100, "false_alarm": 10, "defect_rate": 0.01},
+    costs=costs | {"defect_rate": 0.01},
     cv=StratifiedKFold(5, shuffle=True, random_state=0),
 ).fit(known.images, known.target)
 alarms = (rare.predict(new.images[new.target == 1]) == -1).mean()
