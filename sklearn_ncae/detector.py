@@ -68,10 +68,12 @@ def _is_two_sided(name: str) -> bool:
     return name in STATISTICS and STATISTICS[name].abnormal_tail == "both"
 
 
-def _least_reach(name: str) -> float:
-    """Deviation of a statistic that is usual whatever the training images say."""
-    known = STATISTICS | DEFECT_MAP_STATISTICS
-    return known[name].least_reach if name in known else 0.0
+def _reach_of_new_images(name: str, reach: float) -> float:
+    """Deviation of a statistic that is usual, by the one that is usual of training images."""
+    statistic = (STATISTICS | DEFECT_MAP_STATISTICS).get(name)
+    if statistic is None:
+        return reach
+    return max(statistic.reach_factor * reach, statistic.least_reach)
 
 
 def needs_detail(names: Iterable[str]) -> bool:
@@ -175,7 +177,7 @@ class _ResidualDetectorBase(ImageOutlierMixin):
             self._center = np.median(statistics, axis=0)
             if several:
                 reach = np.quantile(self._deviations(statistics), 0.95, axis=0)
-                reach = np.maximum(reach, [*map(_least_reach, names)])
+                reach = np.array([*map(_reach_of_new_images, names, reach)])
                 self._scale = np.where(reach > 0, reach, 1.0)
 
         if self.contamination == "auto":
@@ -457,8 +459,8 @@ class NCAEDetector(_ResidualDetectorBase):
         than good images the image is at the same places, see :mod:`sklearn_ncae.texture`.
         ``"auto"`` is ``["defect_peak", "texture"]`` to repair and ``"mse"`` to reconstruct;
         ``"joint"`` stands for all. See :class:`~sklearn_ncae.ResidualDetector` for how several
-        make one score; ``"defect_peak"`` is divided by 0.15 at least, as it varies less on the
-        images that the network was trained on than on others.
+        make one score; ``"defect_peak"`` is divided by 2.5 times that quantile, as it varies less
+        on the images that the network was trained on than on others, and by 0.03 at least.
     contamination, calibration, false_alarm_rate
         The threshold, see :class:`~sklearn_ncae.ResidualDetector`.
     verbose : int, default=0

@@ -194,13 +194,16 @@ class Statistic:
         From a block of residuals, or of defect maps, to one float64 value per image.
     abnormal_tail : {"upper", "both"}
         Whether a defect is known to raise the value, or can move it either way.
+    reach_factor : float, default=1.0
+        How much further from the usual value new good images may be than those of training, where
+        several statistics make the score.
     least_reach : float, default=0.0
-        Deviations from the usual value count as usual up to this, where several statistics make
-        the score: good training images may lie closer together than new ones.
+        Up to this, deviations count as usual whatever the training images say.
     """
 
     compute: Callable[..., Floats]
     abnormal_tail: Tail
+    reach_factor: float = 1.0
     least_reach: float = 0.0
 
 
@@ -227,8 +230,8 @@ STATISTICS: dict[str, Statistic] = {
 #: The statistics of learned defect maps (n, h, w). What the network makes of 2 x 2 pixels may be
 #: given once, with `block_size` 2. A new one is a new line here.
 DEFECT_MAP_STATISTICS: dict[str, Statistic] = {
-    # The network knows its training images: how little it marks in them says little of others.
-    "defect_peak": Statistic(_peak, "upper", least_reach=0.15),
+    # The network knows its training images: what it marks in others may differ more.
+    "defect_peak": Statistic(_peak, "upper", reach_factor=2.5, least_reach=0.03),
     "defect_max": Statistic(
         lambda maps, block_size=1: maps.max(axis=(1, 2)).astype(np.float64), "upper"
     ),

@@ -506,8 +506,10 @@ def test_deviations_of_texture_are_those_of_other_images(good_images, eagerly):
     descriptions = describe_textures(X, None, detector.reconstructor_._scale)
     peaks = held_out_peaks(descriptions, np.arange(len(X)))
     assert detector._center[1] == np.median(peaks)
-    # The network knows its training images: small deviations of its peak count as usual.
-    assert detector._scale[0] >= 0.15
+    # The network knows its training images: larger deviations of its peak count as usual too.
+    of_network = DEFECT_MAP_STATISTICS["defect_peak"].compute(detector.defect_map(good_images))
+    reach = np.quantile(of_network - np.median(of_network), 0.95)
+    assert detector._scale[0] == pytest.approx(max(2.5 * reach, 0.03))
 
 
 def test_groups_are_held_out_whole_and_count_once(good_images):
