@@ -38,6 +38,12 @@ MAX_TEST = 250  # images of a class
 OF_RESIDUAL = ("abs_peak", "abs_max", "mse", "entropy")
 # The statistics of parts that do not lie alike.
 PLACED = {"score": "the score", "texture": "`texture`", "defect_peak": "`defect_peak`"}
+# The score, if another deviation of the defect peak were taken for usual.
+OTHER_REACHES = {
+    "score_1": "the score, deviations of `defect_peak` as usual as in training",
+    "score_5": "the score, those of 5 times as much",
+    "score_least": "the score, those as in training, but of 0.15 at least",
+}
 # Tried beside the statistics of the package: each by its key in the results file.
 TRIED = {
     "mirrored": "`defect_peak`, mean of the maps of the image and its mirror image",
@@ -67,7 +73,8 @@ python benchmarks/ablation.py --report
 STATISTICS = """
 ## Images of {size} x {size} pixels: the score, and statistics on their own
 
-Of the detector with all defaults. The score joins `defect_peak` and `texture`.
+Of the detector with all defaults. The score joins `defect_peak`, of which deviations of 2.5 times
+what is usual of training images count as usual, and `texture`.
 """
 OF_NETWORK = """
 ## The network, one change at a time, {size} x {size} pixels
@@ -224,6 +231,7 @@ def evaluate(name: str, size: int, max_train: int, variant: str, seed: int) -> d
         )
     values = {
         "score": -detector.score_samples(images),
+        **scores_of_other_reaches(detector, images),
         "texture": detector._describe(images[..., np.newaxis], ["texture"])[:, 0],
     }
     maps = np.mean([one.defect_map(images) for one in (detector, *others)], axis=0)
@@ -237,6 +245,25 @@ def evaluate(name: str, size: int, max_train: int, variant: str, seed: int) -> d
         values[key] = ResidualStatistics(key).transform(residuals)[:, 0]
     is_defect = data.target[test] == -1
     return {key: float(roc_auc_score(is_defect, value)) for key, value in values.items()}
+
+
+def scores_of_other_reaches(
+    detector: NCAEDetector, images: NDArray[Any]
+) -> dict[str, NDArray[np.float64]]:
+    """Return what the score would be if other deviations of the peak were taken for usual."""
+    statistics = detector._statistics(images[..., np.newaxis], ["defect_peak", "texture"])
+    deviations = statistics - detector._center
+    of_peak, of_texture = detector._scale
+    of_training = of_peak / DEFECT_MAP_STATISTICS["defect_peak"].reach_factor
+    reaches = {
+        "score_1": of_training,
+        "score_5": 5 * of_training,
+        "score_least": max(of_training, 0.15),
+    }
+    return {
+        key: np.logaddexp.reduce(deviations / [reach, of_texture], axis=1)
+        for key, reach in reaches.items()
+    }
 
 
 def evaluate_texture(name: str, size: int, max_train: int, variant: str) -> dict[str, float]:
@@ -295,6 +322,7 @@ def write_page(records: list[dict[str, Any]], path: Path) -> None:
             [label, *(mean(d, "the default", key, size) for d in DATASETS)]
             for key, label in {
                 "score": "the score",
+                **OTHER_REACHES,
                 "texture": "`texture`",
                 **{key: f"`{key}`" for key in (*DEFECT_MAP_STATISTICS, *OF_RESIDUAL)},
                 **TRIED,
