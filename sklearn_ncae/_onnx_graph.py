@@ -85,6 +85,23 @@ class Graph:
         """Reduce a tensor over axes, such as by ReduceMean."""
         return self.add(operator, tensor, integers(*axes), keepdims=int(keepdims))
 
+    def reshape(self, tensor: str, shape: tuple[int, ...]) -> str:
+        """Give each image another shape."""
+        return self.add("Reshape", tensor, integers(-1, *shape))
+
+    def channels_first(self, tensor: str, shape: tuple[int, ...]) -> str:
+        """Turn images (n, h, w, c), of that shape each, into (n, c, h, w)."""
+        height, width, n_channels = shape
+        if n_channels == 1:  # nothing moves
+            return self.reshape(tensor, (1, height, width))
+        return self.add("Transpose", tensor, perm=[0, 3, 1, 2])
+
+    def channels_last(self, tensor: str, shape: tuple[int, ...]) -> str:
+        """Turn images (n, c, h, w) into (n, h, w, c), of that shape each."""
+        if shape[2] == 1:
+            return self.reshape(tensor, shape)
+        return self.add("Transpose", tensor, perm=[0, 2, 3, 1])
+
     def input(self, name: str, dtype: DTypeLike, shape: tuple[int, ...]) -> str:
         """Declare an input of any number of images."""
         self.inputs.append(helper.make_tensor_value_info(name, onnx_type(dtype), ["n", *shape]))

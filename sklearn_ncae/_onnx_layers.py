@@ -65,7 +65,7 @@ def add_network(graph: Graph, model: keras.Model, inputs: str, image_shape: Shap
     rank = len(model.inputs[0].shape) - 1
     # Keras itself adds or takes a single channel, and a row of pixels may be an image.
     shape = image_shape if rank == 3 else image_shape[:rank] if rank == 2 else (prod(image_shape),)
-    tensor = Tensor(_channels_first(graph, _reshape(graph, inputs, shape), shape), shape)
+    tensor = Tensor(_channels_first(graph, graph.reshape(inputs, shape), shape), shape)
     tensor = _add_model(graph, model, tensor)
     return Tensor(_channels_last(graph, tensor), tensor.shape)
 
@@ -103,18 +103,13 @@ def _convert(graph: Graph, operation: Any, inputs: list[Tensor]) -> Tensor:
     return Tensor(name, tuple(shape), parts)
 
 
-def _reshape(graph: Graph, name: str, shape: Shape) -> str:
-    return graph.add("Reshape", name, integers(-1, *shape))
-
-
 def _channels_last(graph: Graph, tensor: Tensor) -> str:
-    if len(tensor.shape) < 3:
-        return tensor.name
-    return graph.add("Transpose", tensor.name, perm=[0, 2, 3, 1])
+    name, shape = tensor.name, tensor.shape
+    return graph.channels_last(name, shape) if len(shape) == 3 else name
 
 
 def _channels_first(graph: Graph, name: str, shape: Shape) -> str:
-    return graph.add("Transpose", name, perm=[0, 3, 1, 2]) if len(shape) == 3 else name
+    return graph.channels_first(name, shape) if len(shape) == 3 else name
 
 
 #: ONNX nodes of activation functions, by the name that Keras knows the function by: operators
@@ -333,7 +328,7 @@ def _dense(graph: Graph, layer: Any, inputs: list[Tensor], shape: Shape) -> str:
 
 
 def _reshaping(graph: Graph, layer: Any, inputs: list[Tensor], shape: Shape) -> str:
-    rows = _reshape(graph, _channels_last(graph, inputs[0]), shape)
+    rows = graph.reshape(_channels_last(graph, inputs[0]), shape)
     return _channels_first(graph, rows, shape)
 
 

@@ -52,7 +52,7 @@ class Residuals:
 
     @cached_property
     def signed(self) -> str:
-        rows = self.graph.add("Reshape", self.residual, integers(-1, self.n_values))
+        rows = self.graph.reshape(self.residual, (self.n_values,))
         return self.graph.cast(rows, np.float64)
 
     @cached_property
@@ -161,7 +161,7 @@ def _peak(
 
 
 def _mean_of_highest(graph: Graph, maps: str, n_pixels: int, n_highest: int) -> str:
-    pixels = graph.add("Reshape", maps, integers(-1, n_pixels))
+    pixels = graph.reshape(maps, (n_pixels,))
     highest = graph.add("TopK", pixels, integers(n_highest), n_outputs=2, sorted=0)
     return graph.reduce("ReduceMean", graph.cast(highest, np.float64), (1,), False)
 
@@ -211,7 +211,7 @@ def add_texture(
         (n, n_rows, n_columns), float64.
     """
     add = graph.add
-    levels = add("Transpose", pixels, perm=[0, 3, 1, 2])
+    levels = graph.channels_first(pixels, shape)
     size, sides = texture.block_size(shape), texture.shrunk_shape(shape)
     if size > 1 and dtype == np.float64:
         levels = _block_means(graph, levels, shape[:2], (size, size))
@@ -231,13 +231,13 @@ def add_texture(
     roughness = add("Log", add("Add", contrasts, np.float64(texture._FAINTEST)))
     descriptions = add("Concat", brightness, roughness, axis=1)
     standardised = add("Div", add("Sub", descriptions, model.mean), model.deviation)
-    rows = add("Reshape", standardised, integers(-1, model.mean.size))
+    rows = graph.reshape(standardised, (model.mean.size,))
     # Once and in float32 in the file, of which they are most.
     components = add("Identity", model.components.reshape(len(model.components), -1))
     components = graph.cast(components, np.float64)
     code = add("MatMul", rows, add("Transpose", components, perm=[1, 0]))
     usual = add("MatMul", code, components)
-    left = add("Reshape", add("Sub", rows, usual), integers(-1, *model.mean.shape))
+    left = graph.reshape(add("Sub", rows, usual), model.mean.shape)
     left = add(
         "Where", add("Greater", add("Abs", left), np.float64(texture._ROUNDING)), left, _ZERO
     )
