@@ -211,7 +211,7 @@ def rate_for_promise(rate: float | None, n_images: int, kind: str) -> float:
                 f"takes {_images_needed(DEFAULT_RATE)}. The threshold is for {smallest:.3g}, the "
                 "smallest rate they can promise.",
                 UserWarning,
-                stacklevel=5,
+                stacklevel=6,
             )
         return max(DEFAULT_RATE, smallest)
     if rate < smallest - 1e-9:

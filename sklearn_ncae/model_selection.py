@@ -28,18 +28,21 @@ from sklearn.utils.validation import _num_samples, check_is_fitted
 
 from sklearn_ncae._all_or_nothing import all_or_nothing
 from sklearn_ncae._labels import check_detection_labels
+from sklearn_ncae._objectives import (
+    BestMetric,
+    EnoughRecall,
+    FewFalseAlarms,
+    Folds,
+    Objective,
+    share_below,
+)
 from sklearn_ncae._one_class_split import OneClassSplit, as_rows, good_only
 from sklearn_ncae._out_of_fold import fit_and_score, response, response_names, seeded_clone
 from sklearn_ncae._threshold_search import (
     candidate_thresholds,
     check_costs,
-    check_fold_labels,
     cost_metric,
     cost_offset,
-    just_above,
-    mean_over_folds,
-    promised_count,
-    rate_for_promise,
     scorer_metric,
 )
 from sklearn_ncae.near_duplicates import leakage_report, near_duplicate_groups
@@ -283,74 +286,41 @@ class TunedThresholdDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
             If ``cv="prefit"`` and the detector is not fitted.
         """
         X, y = indexable(X, y)
-        objective = self._check_objective()
-        labels = self._check_labels(X, y, objective)
-        if objective is None:
-            objective = "scoring" if (labels == -1).any() else "max_false_alarm_rate"
-        limit = int(self.thresholds) if isinstance(self.thresholds, Integral) else None
-        if limit is None:
-            thresholds = np.unique(np.asarray(self.thresholds, dtype=np.float64))
-            if thresholds.size == 0 or not np.isfinite(thresholds).all():
-                raise ValueError("thresholds must be a number of candidates or finite values.")
-        metric = None
-        if objective == "scoring":
-            metric = scorer_metric(self.scoring or "f1", self.pos_label)
-        elif objective == "costs":
-            assert self.costs is not None
-            metric = cost_metric(self.costs)
+        name = self._check_objective()
+        labels = self._check_labels(X, y, name)
+        if name is None:
+            name = "scoring" if (labels == -1).any() else "max_false_alarm_rate"
+        objective = self._objective(name)
+        given = self._check_thresholds()
 
         # What can go wrong with the splits is found before the detectors are trained.
         splits, fit_params = self._splits(X, y, labels, params)
-        images = np.concatenate([test for _, test in splits])
-        good, defects = labels[images] == 1, labels[images] == -1
-        fold_labels = [labels[test] for _, test in splits]
-        if metric is not None:
-            check_fold_labels(fold_labels)
-        elif objective == "max_false_alarm_rate":
-            n_images = np.unique(images[good]).size
-            rate = rate_for_promise(self.max_false_alarm_rate, n_images, "good images")
-            k = promised_count(rate, n_images, np.sum(good))
-        else:
-            assert self.min_recall is not None
-            n_images = np.unique(images[defects]).size
-            rate = rate_for_promise(1 - self.min_recall, n_images, "defects")
-            k = promised_count(rate, n_images, np.sum(defects))
+        rows = [test for _, test in splits]
+        folds = Folds(rows, [labels[test] for test in rows])
+        objective.prepare(folds)
 
-        fold_scores = self._fit_and_score_folds(X, labels, splits, fit_params)
-        scores = np.concatenate(fold_scores)
-        if limit is not None:
-            thresholds = candidate_thresholds(scores, labels[images], limit)
-
-        values = None
-        if metric is not None:
-            values = mean_over_folds(metric, fold_labels, fold_scores, thresholds)
-            best = int(np.argmax(values))
-        elif objective == "max_false_alarm_rate":
-            highest = np.sort(scores[good])[k - 1]
-            if limit is not None:
-                thresholds = np.union1d(thresholds, highest)
-            best = int(np.searchsorted(thresholds, highest, side="right")) - 1
+        scores = self._fit_and_score_folds(X, labels, splits, fit_params)
+        if isinstance(given, int):
+            of_folds = np.concatenate(scores), np.concatenate(folds.labels)
+            candidates = candidate_thresholds(*of_folds, limit=given)
         else:
-            to_find = np.sort(scores[defects])[-k]
-            if limit is not None:
-                thresholds = np.union1d(thresholds, just_above(to_find, scores))
-            best = int(np.searchsorted(thresholds, to_find, side="right"))
+            candidates = given
+        chosen = objective.choose(folds, scores, candidates, exact=candidates is given)
+        thresholds, best, values = chosen
         if not 0 <= best < thresholds.size:
             raise ValueError(
-                f"None of the given thresholds meets {objective}={getattr(self, objective)!r}; "
-                f"they run from {thresholds[0]:.6g} to {thresholds[-1]:.6g}."
+                f"None of the given thresholds meets {name}={getattr(self, name)!r}; they run "
+                f"from {thresholds[0]:.6g} to {thresholds[-1]:.6g}."
             )
-
-        false_alarm_rate = _share_below(scores[good], thresholds)
-        recall = _share_below(scores[defects], thresholds) if defects.any() else None
-        if metric is None:
-            values = recall if objective == "max_false_alarm_rate" else 1 - false_alarm_rate
         self.best_threshold_ = self.offset_ = float(thresholds[best])
         self.best_score_ = None if values is None else float(values[best])
         self.__dict__.pop("cv_results_", None)  # of another fit
         if self.store_cv_results:
+            good, defects = (folds.scores_of(label, scores) for label in (1, -1))
+            false_alarm_rate = share_below(good, thresholds)
             self.cv_results_ = {"thresholds": thresholds, "false_alarm_rate": false_alarm_rate}
-            if recall is not None and values is not None:
+            if values is not None:
+                recall = share_below(defects, thresholds)
                 self.cv_results_ |= {"recall": recall, "scores": values}
         for name in ("n_features_in_", "feature_names_in_"):
             self.__dict__.pop(name, None)
@@ -368,6 +338,26 @@ class TunedThresholdDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
         if self.costs is not None:
             check_costs(self.costs)
         return given[0] if given else None
+
+    def _objective(self, name: str) -> Objective:
+        if name == "max_false_alarm_rate":
+            return FewFalseAlarms(self.max_false_alarm_rate)
+        if name == "min_recall":
+            assert self.min_recall is not None
+            return EnoughRecall(self.min_recall)
+        if name == "costs":
+            assert self.costs is not None
+            return BestMetric(cost_metric(self.costs))
+        return BestMetric(scorer_metric(self.scoring or "f1", self.pos_label))
+
+    def _check_thresholds(self) -> int | NDArray[np.float64]:
+        """Return how many candidates there may be, or those that are given, in ascending order."""
+        if isinstance(self.thresholds, Integral):
+            return int(self.thresholds)
+        thresholds = np.unique(np.asarray(self.thresholds, dtype=np.float64))
+        if thresholds.size == 0 or not np.isfinite(thresholds).all():
+            raise ValueError("thresholds must be a number of candidates or finite values.")
+        return thresholds
 
     def _check_labels(self, X: Any, y: Any, objective: str | None) -> NDArray[np.int64]:
         all_good = np.ones(_num_samples(X), dtype=np.int64)
@@ -564,9 +554,3 @@ class TunedThresholdDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.input_tags = get_tags(self.detector).input_tags
         return tags
-
-
-def _share_below(
-    scores: NDArray[np.float64], thresholds: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    return np.searchsorted(np.sort(scores), thresholds) / scores.size
