@@ -305,8 +305,9 @@ class TunedThresholdDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
             candidates = candidate_thresholds(*of_folds, limit=given)
         else:
             candidates = given
-        chosen = objective.choose(folds, scores, candidates, exact=candidates is given)
-        thresholds, best, values = chosen
+        thresholds, best, values = objective.choose(
+            folds, scores, candidates, exact=candidates is given
+        )
         if not 0 <= best < thresholds.size:
             raise ValueError(
                 f"None of the given thresholds meets {name}={getattr(self, name)!r}; they run "
@@ -322,10 +323,10 @@ class TunedThresholdDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
             if values is not None:
                 recall = share_below(defects, thresholds)
                 self.cv_results_ |= {"recall": recall, "scores": values}
-        for name in ("n_features_in_", "feature_names_in_"):
-            self.__dict__.pop(name, None)
-            if hasattr(self.detector_, name):
-                setattr(self, name, getattr(self.detector_, name))
+        for attribute in ("n_features_in_", "feature_names_in_"):
+            self.__dict__.pop(attribute, None)
+            if hasattr(self.detector_, attribute):
+                setattr(self, attribute, getattr(self.detector_, attribute))
         return self
 
     def _check_objective(self) -> str | None:

@@ -323,16 +323,7 @@ class NCAEReconstructor(BaseEstimator):
         validation = None
         callbacks = [*(self.callbacks or []), _stop_when_not_finite()]
         if self.early_stopping:
-            if self.checkpoint_path is not None:
-                raise ValueError(
-                    "checkpoint_path does not keep what early_stopping has seen: set one of them."
-                )
-            left_out = hold_out(groups[rows], self.validation_fraction, random_state)
-            if left_out.all():
-                raise ValueError(
-                    f"early_stopping with n_samples={len(rows)} leaves no image to train on: "
-                    "give at least 2 images, or groups, or set early_stopping=False."
-                )
+            left_out = self._left_out(groups[rows], random_state)
             validation = make_batches(images, rows[left_out], scale, self.batch_size)
             rows = rows[~left_out]
             callbacks.append(
@@ -351,21 +342,8 @@ class NCAEReconstructor(BaseEstimator):
         checkpoint = None
         if self.checkpoint_path is not None:
             trained.optimizer.build(trained.trainable_variables)
-            # Two images stand for all: to read them all would take time.
-            training = {
-                "network": network,
-                "rows": [len(images), *map(int, np.sort(rows))],
-                "range": [scale.low, scale.span],
-                "epochs": n_epochs,
-                "batch_size": self.batch_size,
-                "dtype_policy": self.dtype_policy,
-                "images": [crc32(images[row].tobytes()) for row in (rows.min(), rows.max())],
-                "loss": _name_of(self.loss),
-                "optimizer": _name_of(self.optimizer),
-                "learning_rate": float(self.learning_rate),
-                "draw_defects": _name_of(self.draw_defects),
-            }
-            checkpoint = Checkpoint(self.checkpoint_path, batches, training)
+            told_apart_by = self._told_apart_by(images, rows, network, scale, n_epochs)
+            checkpoint = Checkpoint(self.checkpoint_path, batches, told_apart_by)
             callbacks.append(checkpoint)
         data: Any = batches
         if _steps_take_all_cores():
@@ -403,6 +381,44 @@ class NCAEReconstructor(BaseEstimator):
         if checkpoint:
             checkpoint.delete()
         return self
+
+    def _left_out(self, groups: Rows, random_state: np.random.RandomState) -> NDArray[np.bool_]:
+        """Mark the images that tell when to stop."""
+        if self.checkpoint_path is not None:
+            raise ValueError(
+                "checkpoint_path does not keep what early_stopping has seen: set one of them."
+            )
+        left_out = hold_out(groups, self.validation_fraction, random_state)
+        if left_out.all():
+            raise ValueError(
+                f"early_stopping with n_samples={len(groups)} leaves no image to train on: "
+                "give at least 2 images, or groups, or set early_stopping=False."
+            )
+        return left_out
+
+    def _told_apart_by(
+        self,
+        images: NDArray[Any],
+        rows: Rows,
+        network: dict[str, Any],
+        scale: PixelScale,
+        n_epochs: int,
+    ) -> dict[str, Any]:
+        """Return what tells the checkpoint of this training from that of another."""
+        return {
+            "network": network,
+            "rows": [len(images), *map(int, np.sort(rows))],
+            "range": [scale.low, scale.span],
+            "epochs": n_epochs,
+            "batch_size": self.batch_size,
+            "dtype_policy": self.dtype_policy,
+            # Two images stand for all: to read them all would take time.
+            "images": [crc32(images[row].tobytes()) for row in (rows.min(), rows.max())],
+            "loss": _name_of(self.loss),
+            "optimizer": _name_of(self.optimizer),
+            "learning_rate": float(self.learning_rate),
+            "draw_defects": _name_of(self.draw_defects),
+        }
 
     def _count_epochs(self, n_batches: int) -> int:
         if not isinstance(self.epochs, str):
