@@ -452,6 +452,11 @@ def test_fit_holds_parts_out_whole(tmp_path):
     assert "learned from 40 groups" in result.stdout
     result = ncae("fit", pictures, *options, "--texture-only", "--groups")
     assert "40 groups of 80 images" in result.stderr
+    tune = ("tune", model, "--false-alarm-rate", "0.1", pictures)
+    assert "judged by 80 good images" in ncae(*tune).stdout
+    assert "judged by 40 good images" in ncae(*tune, "--group-by", "part[0-9]+").stdout
+    refused = ncae("tune", model, "--threshold", "-1", "--group-by", "part", code=2)
+    assert "goes with --false-alarm-rate" in refused.stderr
     for wrong, message in [
         (("--group-by", "left"), "finds nothing in 40 of 80, such as"),
         (("--group-by", "part("), "is no regular expression"),

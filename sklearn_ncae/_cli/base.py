@@ -2,11 +2,12 @@
 
 import errno
 import os
+import re
 import sys
 import tempfile
 import traceback
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -121,6 +122,19 @@ class ImageSize(click.ParamType):  # type: ignore[type-arg]  # generic in newer 
         return sides[0], sides[-1]
 
 
+class Pattern(click.ParamType):  # type: ignore[type-arg]  # generic in newer click
+    """A regular expression."""
+
+    name = "pattern"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> re.Pattern[str]:
+        """Compile it."""
+        try:
+            return re.compile(value)
+        except re.error as error:
+            self.fail(f"{value!r} is no regular expression: {error}.", param, ctx)
+
+
 def say(text: str) -> None:
     """Tell the user something that is not a result: on standard error."""
     click.echo(text, err=True)
@@ -183,6 +197,19 @@ def refuse_defects(paths: Iterable[str]) -> None:
             )
 
 
+def names_of_parts(pattern: re.Pattern[str], files: Sequence[str]) -> list[str]:
+    """Return what names the part in each path: what the pattern's first group matches, or all."""
+    matches = [pattern.search(file) for file in files]
+    names = [match and match[min(pattern.groups, 1)] for match in matches]
+    unnamed = [file for file, name in zip(files, names, strict=True) if not name]
+    if unnamed:
+        raise click.UsageError(
+            f"--group-by {pattern.pattern!r} must name the part in every path, but finds nothing "
+            f"in {len(unnamed)} of {len(files)}, such as {unnamed[0]!r}."
+        )
+    return [name for name in names if name]
+
+
 def progress_bar(length: int, label: str) -> AbstractContextManager[Any]:
     """Return a bar with the time left; without a terminal only the label is printed."""
     return click.progressbar(
@@ -193,6 +220,16 @@ def progress_bar(length: int, label: str) -> AbstractContextManager[Any]:
 def n_of(count: int, what: str) -> str:
     """Return a number of things, such as "1 image" or "1,200 images"."""
     return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
+def group_by_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the option that tells which images show the same part."""
+    return click.option(
+        "--group-by",
+        type=Pattern(),
+        help="Where several images show one part: what names the part in their paths, such as "
+        "'part[0-9]+'. Parts are held out whole, and count once for the threshold.",
+    )(command)
 
 
 def jobs_option(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -11,28 +11,17 @@ from sklearn_ncae._cli.base import (
     ImageSize,
     NcaeCommand,
     Output,
+    group_by_option,
     image_files,
     jobs_option,
     n_of,
+    names_of_parts,
     progress_bar,
     refuse_defects,
     report_unreadable,
     say,
     start_tensorflow,
 )
-
-
-class Pattern(click.ParamType):  # type: ignore[type-arg]  # generic in newer click
-    """A regular expression."""
-
-    name = "pattern"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> re.Pattern[str]:
-        """Compile it."""
-        try:
-            return re.compile(value)
-        except re.error as error:
-            self.fail(f"{value!r} is no regular expression: {error}.", param, ctx)
 
 
 @click.command(cls=NcaeCommand)
@@ -80,12 +69,7 @@ class Pattern(click.ParamType):  # type: ignore[type-arg]  # generic in newer cl
     show_default=True,
     help="Share of the images that sets the threshold and is not trained on.",
 )
-@click.option(
-    "--group-by",
-    type=Pattern(),
-    help="Where several images show one part: what names the part in their paths, such as "
-    "'part[0-9]+'. Parts are held out whole, and count once for the threshold.",
-)
+@group_by_option
 @click.option(
     "--groups/--no-groups",
     default=False,
@@ -146,7 +130,7 @@ def fit(
         raise ValueError("None of the image files can be read.")
     of_images: Sequence[Any] | None = None
     if group_by is not None:
-        of_images = _named_by(group_by, files)
+        of_images = names_of_parts(group_by, files)
     elif groups:
         of_images = list(near_duplicate_groups(images, n_jobs=jobs))
     n_parts, part = len(files), "image"
@@ -185,19 +169,6 @@ def fit(
         f"{n_held_out} held out for"
     )
     click.echo(_summary(detector, output, learned, "At most"))
-
-
-def _named_by(pattern: re.Pattern[str], files: Sequence[str]) -> list[str]:
-    """Return what names the part in each path: what the pattern's first group matches, or all."""
-    matches = [pattern.search(file) for file in files]
-    names = [match and match[min(pattern.groups, 1)] for match in matches]
-    unnamed = [file for file, name in zip(files, names, strict=True) if not name]
-    if unnamed:
-        raise click.UsageError(
-            f"--group-by {pattern.pattern!r} must name the part in every path, but finds nothing "
-            f"in {len(unnamed)} of {len(files)}, such as {unnamed[0]!r}."
-        )
-    return [name for name in names if name]
 
 
 def _refuse_options_of_networks() -> None:

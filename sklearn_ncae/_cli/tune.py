@@ -1,5 +1,6 @@
 """``ncae tune``."""
 
+import re
 from typing import Any
 
 import click
@@ -8,10 +9,12 @@ from sklearn_ncae._cli.base import (
     MODEL,
     NcaeCommand,
     Output,
+    group_by_option,
     image_files,
     jobs_option,
     load_detector,
     n_of,
+    names_of_parts,
     progress_bar,
     refuse_defects,
     report_unreadable,
@@ -26,6 +29,7 @@ from sklearn_ncae._cli.base import (
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
     help="Share of good parts that may be called defective.",
 )
+@group_by_option
 @click.option("--missed-defect", type=click.FloatRange(0), help="Cost of a defect not found.")
 @click.option("--false-alarm", type=click.FloatRange(0), help="Cost of a good part flagged.")
 @click.option(
@@ -42,6 +46,7 @@ def tune(
     model: str,
     paths: tuple[str, ...],
     false_alarm_rate: float | None,
+    group_by: re.Pattern[str] | None,
     missed_defect: float | None,
     false_alarm: float | None,
     defect_rate: float | None,
@@ -67,6 +72,8 @@ def tune(
             "Give one aim: --false-alarm-rate, or --missed-defect with --false-alarm, or "
             "--threshold."
         )
+    if group_by is not None and (false_alarm_rate is None or not paths):
+        raise click.UsageError("--group-by goes with --false-alarm-rate and new good images.")
     if threshold is not None and paths:
         raise click.UsageError("--threshold says it all: give no images with it.")
     if model.lower().endswith(".onnx"):
@@ -76,7 +83,7 @@ def tune(
     if threshold is not None:
         offset = threshold
     elif false_alarm_rate is not None:
-        offset = _for_rate(detector, false_alarm_rate, paths, jobs)
+        offset = _for_rate(detector, false_alarm_rate, paths, group_by, jobs)
     else:
         if missed_defect is None or false_alarm is None or len(paths) != 1:
             raise click.UsageError(
@@ -101,13 +108,25 @@ def tune(
         click.echo(f"Saved as {output}.")
 
 
-def _for_rate(detector: Any, rate: float, paths: tuple[str, ...], jobs: int) -> float:
+def _for_rate(
+    detector: Any,
+    rate: float,
+    paths: tuple[str, ...],
+    group_by: re.Pattern[str] | None,
+    jobs: int,
+) -> float:
+    import numpy as np
+
+    from sklearn_ncae._hold_out import check_groups, one_of_each
     from sklearn_ncae.calibration import conformal_offset
 
     if paths:
         refuse_defects(paths)
-        scores, _ = _scores(detector, image_files(paths), jobs)
-        detector.calibration_scores_ = scores
+        files = image_files(paths)
+        names = None if group_by is None else names_of_parts(group_by, files)
+        scores, read = _scores(detector, files, jobs)
+        groups = check_groups(names, len(files))[read]
+        detector.calibration_scores_ = scores[one_of_each(groups, np.random.RandomState(0))]
     elif not hasattr(detector, "calibration_scores_"):
         raise click.UsageError(
             "This model has no scores of images held out of training: give good images that it was "
