@@ -132,6 +132,87 @@ def test_every_shape_takes_every_fill(monkeypatch, shape, fill):
     assert masks.any(axis=(1, 2, 3)).mean() > 0.8
 
 
+def draw_alone(shape, n=400, height=100, width=140):
+    """Areas, sides across the axes, and depths of many shapes, in pixels, as far as inside."""
+    sizes = []
+    for seed in range(n):
+        top, left, depth = shape(height, width, RandomState(seed))
+        inside = depth[max(-top, 0) : height - top, max(-left, 0) : width - left] > 0
+        rows, columns = inside.any(axis=1).sum(), inside.any(axis=0).sum()
+        sizes.append((inside.sum(), rows, columns, depth.max()))
+    return np.array(sizes).T
+
+
+def test_ellipses_are_from_a_speck_to_two_fifths_of_the_side():
+    areas, rows, columns, depth = draw_alone(defects._ellipse)
+    assert np.quantile(areas, 0.1) < 10
+    assert 0.6 * np.pi * 20**2 < areas.max() <= np.pi * 20**2 + 60
+    assert 36 < max(rows.max(), columns.max()) <= 41
+    # As many small ones as large ones: the axes are spread evenly on a logarithmic scale.
+    assert 6 < np.median(np.maximum(rows, columns)) < 14
+    assert depth.max() <= 20
+
+
+def test_blobs_are_parts_of_ellipses():
+    areas, rows, columns, _ = draw_alone(defects._blob)
+    of_boxes = areas / np.maximum(rows * columns, 1)
+    assert 0 < areas.max() < np.pi * 20**2
+    assert np.median(of_boxes[areas > 50]) < 0.7  # an ellipse fills 0.79 of its box
+
+
+def test_cracks_bend_and_scratches_do_not():
+    ratios = []
+    for shape in (defects._crack, defects._scratch):
+        straightness = []
+        for seed in range(100):
+            _, _, depth = shape(200, 200, RandomState(seed))
+            points = np.argwhere(depth > 0)
+            if len(points) > 60:
+                values = np.linalg.svd(points - points.mean(axis=0), compute_uv=False)
+                straightness.append(values[1] / values[0])
+        ratios.append(np.median(straightness))
+    assert ratios[0] > 0.1 > 0.03 > ratios[1]
+
+
+def test_bars_are_along_the_axes_and_half_of_them_thin():
+    areas, rows, columns, _ = draw_alone(defects._bar)
+    seen = areas > 0
+    assert (areas[seen] == (rows * columns)[seen]).all()
+    thin = np.minimum(rows, columns) <= 3
+    assert 0.4 < thin[seen].mean() < 0.7
+    assert rows[~thin].max() <= 100 / 1.5 + 2 and columns[~thin].max() <= 140 / 1.5 + 2
+
+
+def test_large_areas_reach_the_borders():
+    areas, rows, columns, _ = draw_alone(defects._polygon)
+    assert np.median(areas) > 0.1 * 100 * 140
+    assert np.mean((rows == 100) | (columns == 140)) > 0.2
+
+
+def test_contrast_is_changed_around_the_mean_of_the_place():
+    images = textures(n=1, height=60, width=60)
+    box = slice(10, 50), slice(10, 50)
+    strengths = []
+    for seed in range(200):
+        filled = defects._contrast(images, 0, box, np.float32(1), RandomState(seed))
+        strengths.append(filled.std() / images[0][box].std())
+        shift = filled.mean() - images[0][box].mean()
+        assert 0.29 < abs(shift) < 2.51
+    assert 0.2 <= min(strengths) < 0.3 and 1.5 < max(strengths) <= 1.6 + 1e-3
+
+
+def test_constants_are_one_colour_with_noise_about_the_mean_of_the_image():
+    images = textures(n=1, height=60, width=60) + 5
+    box = slice(0, 60), slice(0, 60)
+    noises, shifts = [], []
+    for seed in range(200):
+        filled = defects._constant(images, 0, box, np.float32(1), RandomState(seed))
+        noises.append(filled.std())
+        shifts.append(filled.mean() - images.mean())
+    assert min(noises) < 0.05 and 0.45 < max(noises) < 0.52
+    assert min(shifts) < -2 and max(shifts) > 2 and np.abs(shifts).max() < 2.6
+
+
 def test_lines_are_thin_and_long(monkeypatch):
     monkeypatch.setattr(defects, "_SHAPES", (defects._crack, defects._scratch))
     monkeypatch.setattr(defects, "_FILLS", (defects._shift,))
