@@ -164,9 +164,13 @@ TEXTURE_VARIANTS: dict[str, dict[str, Any]] = {
         "_PARTS_PER_CHANNEL": 7,
     },
     # What a place contributes is the same, and what is too faint to be seen.
-    "single places, no lines": {"_LINE": (0,), "_FAINTEST": 0.0024},
-    "lines of 3 places": {"_LINE": (-1, 0, 1), "_FAINTEST": 0.0072},
-    "lines of 7 places": {"_LINE": (-3, -2, -1, 0, 1, 2, 3), "_FAINTEST": 0.0168},
+    "single places, no lines": {"_LINE": (0,), "_FAINTEST": 0.0024, "_NOISE": 0.4 / 255},
+    "lines of 3 places": {"_LINE": (-1, 0, 1), "_FAINTEST": 0.0072, "_NOISE": 1.2 / 255},
+    "lines of 7 places": {
+        "_LINE": (-3, -2, -1, 0, 1, 2, 3),
+        "_FAINTEST": 0.0168,
+        "_NOISE": 2.8 / 255,
+    },
     "neighbours at a distance of 1 alone": {"_DISTANCES": (1,), "_PARTS_PER_CHANNEL": 5},
     "neighbours at a distance of 4 alone": {"_DISTANCES": (4,), "_PARTS_PER_CHANNEL": 5},
     "relative to the brightness of the whole image": {"_SURROUNDINGS": 100.0},
@@ -185,6 +189,7 @@ TEXTURE_VARIANTS: dict[str, dict[str, Any]] = {
     "components believed 4 times as much": {"_BELIEVED_BY_HALF": 0.0015},
     "components believed a quarter as much": {"_BELIEVED_BY_HALF": 0.024},
     "what is faint is not seen (0.12)": {"_FAINTEST": 0.12},
+    "less than two gray levels is seen": {"_NOISE": 0.0},
     "not shrunk": {"_SIDE": 10_000},
     "40 images to learn from": {"_MAX_TEXTURES": 40},
 }

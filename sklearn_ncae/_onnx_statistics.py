@@ -226,8 +226,9 @@ def add_texture(
             levels = _smooth(graph, levels, sides[axis - 2], distance, axis)
         for line in _compare(graph, levels, sides, distance):
             parts.append(_pool(graph, "MaxPool", line, sides, cell))
-    largest = graph.cast(add("Concat", *parts, axis=1), np.float64)
-    contrasts = add("Div", largest, around)
+    largest = add("Concat", *parts, axis=1)
+    largest = add("Max", largest, np.asarray(texture._NOISE * scale.span, dtype))
+    contrasts = add("Div", graph.cast(largest, np.float64), around)
     roughness = add("Log", add("Add", contrasts, np.float64(texture._FAINTEST)))
     descriptions = add("Concat", brightness, roughness, axis=1)
     standardised = add("Div", add("Sub", descriptions, model.mean), model.deviation)

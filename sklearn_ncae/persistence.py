@@ -25,11 +25,11 @@ from sklearn_ncae._model_document import decode, encode, holds, leaves
 from sklearn_ncae.model_selection import TunedThresholdDetector
 
 _FORMAT = "sklearn-ncae model"
-_FORMAT_VERSION = 4
-# Its textures were described in another way, which nothing computes any more.
-_UNRELEASED_VERSION = 2
-# Since then a network that repairs sees each channel less its own mean.
-_CHANNELS_CENTRED_VERSION = 4
+_FORMAT_VERSION = 5
+# Before these versions, none of which was released, a network that repairs saw colours in another
+# way, and textures were described in another way, which nothing computes any more.
+_COLOURS_SINCE = 4
+_TEXTURES_SINCE = 5
 
 
 def save(detector: Any, path: str | os.PathLike[str]) -> None:
@@ -201,15 +201,24 @@ def _read(file: BinaryIO) -> Any:
         detector = decode(archive.document.get("model"), archive)
     if not hasattr(detector, "image_shape_"):
         raise ModelFileError("it holds no fitted detector")
-    network = getattr(getattr(detector, "reconstructor_", detector), "_network", {})
-    of_colours = network.get("training") == "repair" and detector.image_shape_[2] > 1
-    if of_colours and archive.document["format_version"] < _CHANNELS_CENTRED_VERSION:
-        raise ModelFileError(
-            "it is of colour images and of an earlier version, which scaled them in another way, "
-            "so its scores cannot be reproduced. Train and save again"
-        )
+    _check_reproducible(detector, archive.document["format_version"])
     archive.check_all_read()
     return detector
+
+
+def _check_reproducible(detector: Any, version: int) -> None:
+    network = getattr(getattr(detector, "reconstructor_", detector), "_network", {})
+    of_colours = network.get("training") == "repair" and detector.image_shape_[2] > 1
+    of_texture = getattr(detector, "texture_", getattr(detector, "_texture", None)) is not None
+    for what, concerned, since in (
+        ("colour images", of_colours, _COLOURS_SINCE),
+        ("texture", of_texture, _TEXTURES_SINCE),
+    ):
+        if concerned and version < since:
+            raise ModelFileError(
+                f"it is a model of {what} in format {version}, of a version that was never "
+                "released, whose scores cannot be reproduced. Train and save again"
+            )
 
 
 @contextmanager
@@ -229,11 +238,6 @@ def _check_format(document: dict[str, Any]) -> None:
         raise ModelFileError(
             f"it has format {version}, and this version of sklearn-ncae reads formats up to "
             f"{_FORMAT_VERSION}. Upgrade sklearn-ncae"
-        )
-    if version == _UNRELEASED_VERSION:
-        raise ModelFileError(
-            f"it has format {version}, of a version that was never released, whose scores cannot "
-            "be reproduced. Train and save again"
         )
 
 

@@ -42,6 +42,9 @@ _SURROUNDINGS = 2.5
 _EVEN_LIGHT = 0.3
 # Added to relative contrasts before the logarithm: less is not seen.
 _FAINTEST = 0.012
+# Nor is what is less than this share of the range, two of 255 gray levels: where nothing was ever
+# seen, on a background that is entirely black, the noise of a camera is no defect.
+_NOISE = 2 / 255
 # The weight of the brightness of a cell, relative to the image's, beside the logarithms.
 _BRIGHTNESS = 2.0
 # Deviations of a description are not taken to be smaller than this.
@@ -390,15 +393,17 @@ def describe_texture(images: NDArray[Any], scale: PixelScale) -> NDArray[np.floa
     compared with the mean of two opposite neighbours, in four directions and at distances of 1, 2
     and 4 pixels, after smoothing that grows with the distance. Comparisons are summed up over five
     places along the line that separates the neighbours, so that edges and scratches stand out from
-    noise. The largest absolute sum in each cell, relative to the brightness around the cell, is
-    taken as a logarithm. Beside that stands how bright the cell is, relative to the image.
+    noise. The largest absolute sum in each cell, of two gray levels at least, relative to the
+    brightness around the cell, is taken as a logarithm. Beside that stands how bright the cell is,
+    relative to the image.
 
     Parameters
     ----------
     images : ndarray of shape (n, h, w, c)
         Of any real dtype.
     scale : PixelScale
-        Brightness is counted from its `black`; what is much darker than its range counts as noise.
+        Brightness is counted from its `black`; what is much darker than its range, of which a gray
+        level is a 255th, counts as noise.
 
     Returns
     -------
@@ -434,7 +439,7 @@ def _describe_at_once(images: NDArray[Any], scale: PixelScale) -> Floats:
         np.concatenate(of_images, axis=1), np.arange(0, levels.shape[2], cell[1]), axis=3
     )
     brightness, around = _relative_brightness(cells, scale)
-    contrasts = largest / around[:, np.newaxis]
+    contrasts = np.maximum(largest, _NOISE * scale.span) / around[:, np.newaxis]
     return np.concatenate([brightness, np.log(contrasts + _FAINTEST)], axis=1)
 
 

@@ -405,8 +405,7 @@ def test_refuses_hostile_texture_detectors(name, fitted, tmp_path):
 
 
 HOSTILE_DOCUMENTS = {
-    "newer format": (lambda d: d.update(format_version=5), "format 5.*Upgrade"),
-    "unreleased format": (lambda d: d.update(format_version=2), "format 2.*Train and save again"),
+    "newer format": (lambda d: d.update(format_version=6), "format 6.*Upgrade"),
     "other format": (lambda d: d.update(format="onnx"), "not the file of a sklearn-ncae model"),
     "version of another type": (lambda d: d.update(format_version=True), "not the file of"),
     "version before the first": (lambda d: d.update(format_version=0), "not the file of"),
@@ -569,7 +568,9 @@ def test_damaged_files_are_refused_or_score(fuzz, fitted, good_images, tmp_path)
 def test_colours_of_an_older_version_are_not_scored_otherwise(tmp_path, eagerly):
     path, images = tmp_path / "d.ncae", np.zeros((20, 8, 8, 3), np.uint8)
     for training, is_refused in (("repair", True), ("reconstruct", False)):
-        detector = NCAEDetector(training=training, filters=(2,), epochs=1, contamination=0.1)
+        detector = NCAEDetector(
+            training=training, statistic="mse", filters=(2,), epochs=1, contamination=0.1
+        )
         with eagerly():
             persistence.save(detector.fit(images), path)
         rewrite(path, lambda document: document.update(format_version=3))
@@ -583,7 +584,9 @@ def test_colours_of_an_older_version_are_not_scored_otherwise(tmp_path, eagerly)
 def test_reads_the_files_of_older_versions():
     X = np.random.RandomState(1).randint(0, 256, (5, 12, 10), dtype=np.uint8)
     paths = sorted((HERE / "data").glob("*.ncae"))
-    assert [path.name for path in paths] == ["format_1.ncae", "format_3.ncae", "format_4.ncae"]
+    assert [path.name for path in paths] == ["format_1.ncae", "format_4.ncae", "format_5.ncae"]
+    with pytest.raises(ModelFileError, match=r"model of texture in format 4.*Train and save again"):
+        persistence.load(paths.pop(1))
     for path in paths:
         expected = json.loads(path.with_suffix(".json").read_text())
         detector = persistence.load(path)

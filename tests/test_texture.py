@@ -34,7 +34,7 @@ def means_plainly(level, height, width):
     return np.array([[level[i : i + height, j : j + width].mean() for j in columns] for i in rows])
 
 
-def described_plainly(image, black, least):
+def described_plainly(image, scale):
     """The description written down step by step in float64, one channel after another.
 
     Of the brightness of cells as it is, and of the comparisons without the logarithm.
@@ -44,11 +44,11 @@ def described_plainly(image, black, least):
     levels = [means_plainly(image[..., channel], size, size) for channel in range(n_channels)]
     height, width = (-(-side // 16) for side in levels[0].shape)
     cells = np.array([means_plainly(level, height, width) for level in levels])
-    brightness = np.maximum(cells - black, 0)
+    brightness = np.maximum(cells - scale.black, 0)
     around = gaussian_filter(brightness.mean(axis=0), 2.5, mode="nearest")
-    around = around + 0.3 * brightness.mean() + least
+    around = around + 0.3 * brightness.mean() + scale.least_contrast
     relative = brightness - brightness.mean(axis=(1, 2), keepdims=True)
-    relative = 2 * relative / (brightness.mean() + least)
+    relative = 2 * relative / (brightness.mean() + scale.least_contrast)
     values = {}
     for channel, level in enumerate(levels):
         for distance in (1, 2, 4):
@@ -78,12 +78,13 @@ def described_plainly(image, black, least):
                     for i in range(0, level.shape[0], height)
                 ]
     largest = np.concatenate([np.array([*of.values()]) for of in values.values()])
+    largest = np.maximum(largest, 2 / 255 * scale.span)
     return np.concatenate([relative, largest / around + 0.012])
 
 
 def check_description(description, image, scale):
     n_channels = image.shape[2]
-    expected = described_plainly(image.astype(float), scale.black, scale.least_contrast)
+    expected = described_plainly(image.astype(float), scale)
     found = np.concatenate([description[:n_channels], np.exp(description[n_channels:])])
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
 
@@ -203,6 +204,19 @@ def test_several_pictures_of_each_part_promise_what_single_ones_do():
     assert np.mean(grouped.predict(new) == -1) < 0.15
     assert len(grouped.calibration_scores_) == 40
     assert grouped.false_alarm_rate_ == 2 / 41
+
+
+def test_noise_on_a_background_that_was_black_is_no_defect():
+    rng = np.random.default_rng(0)
+    parts = np.zeros((130, 64, 64))
+    parts[:, 16:48, 16:48] = rng.normal(120, 8, (130, 32, 32))
+    noisy = np.clip(parts + rng.normal(0, 1, parts.shape), 0, 255).astype(np.uint8)
+    parts = parts.astype(np.uint8)
+    detector = TextureDetector().fit(parts[:100])
+    assert np.mean(detector.predict(noisy[100:]) == -1) <= 0.2
+    specks = parts[100:].copy()
+    specks[:, 8, 4:10] = 12
+    assert np.mean(detector.predict(specks) == -1) == 1
 
 
 def test_images_that_come_in_turn_from_five_stations_set_no_other_threshold():
