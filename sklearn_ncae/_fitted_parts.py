@@ -3,7 +3,11 @@
 from typing import Any
 
 import numpy as np
+from sklearn import get_config
 from sklearn.pipeline import Pipeline
+from sklearn.utils.validation import has_fit_parameter
+
+from sklearn_ncae.images import ImageLoader
 
 
 def part_with(estimator: Any, name: str, X: Any = None) -> tuple[Any, Any]:
@@ -23,6 +27,25 @@ def part_with(estimator: Any, name: str, X: Any = None) -> tuple[Any, Any]:
         else:
             return None, X
     return estimator, X
+
+
+def after_loading(estimator: Any) -> Any:
+    """Return the last step of a pipeline that does nothing before but read image files."""
+    if isinstance(estimator, Pipeline):
+        *before, (_, last) = estimator.steps
+        if all(isinstance(step, ImageLoader) for _, step in before):
+            return last
+    return estimator
+
+
+def groups_for(detector: Any, groups: Any) -> dict[str, Any]:
+    """Return groups as the `fit` of a detector takes them; nothing if it takes none."""
+    if has_fit_parameter(detector, "groups") or hasattr(detector, "_takes_groups"):
+        return {"groups": groups}
+    if isinstance(detector, Pipeline) and has_fit_parameter(detector[-1], "groups"):
+        routed = get_config()["enable_metadata_routing"]
+        return {"groups" if routed else f"{detector.steps[-1][0]}__groups": groups}
+    return {}
 
 
 def fitted_offset(estimator: Any) -> float | None:

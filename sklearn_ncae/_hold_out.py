@@ -1,11 +1,11 @@
 """Which images are held out of training: single ones, or all that show the same part."""
 
+from collections.abc import Hashable
 from typing import Any
 
 import numpy as np
 from numpy.random import RandomState
 from numpy.typing import NDArray
-from sklearn.utils import column_or_1d
 
 from sklearn_ncae._labels import is_missing
 
@@ -18,7 +18,7 @@ def check_groups(groups: Any, n: int) -> Rows:
     Parameters
     ----------
     groups : array-like of shape (n,) or None
-        What images that belong together have in common: numbers, text, any hashable values.
+        What images that belong together have in common: numbers or names.
     n : int
         Number of images.
 
@@ -30,18 +30,24 @@ def check_groups(groups: Any, n: int) -> Rows:
     Raises
     ------
     ValueError
-        If there is not one value for each image, or some are missing.
+        If there is not one number or name for each image, or some are missing.
     """
     if groups is None:
         return np.arange(n)
-    given = column_or_1d(np.asarray(groups)).tolist()
+    # What is no array stays as it is: in an array of text, a nan would be a name.
+    given = np.asarray(groups).tolist() if hasattr(groups, "__array__") else groups
+    if not isinstance(given, list | tuple) or not all(isinstance(one, Hashable) for one in given):
+        raise ValueError(
+            f"groups must be an array or list of one number or name for each image, got a "
+            f"{type(groups).__name__}: {groups!r:.100}"
+        )
     if len(given) != n:
         raise ValueError(f"groups has {len(given)} values for {n} images; give one for each image.")
     if any(map(is_missing, given)):
         raise ValueError(
             "groups has missing values (None or nan): give images of no known group one each."
         )
-    numbers: dict[Any, int] = {}
+    numbers: dict[Hashable, int] = {}
     return np.array([numbers.setdefault(group, len(numbers)) for group in given], dtype=np.intp)
 
 

@@ -162,6 +162,7 @@ _ATTRIBUTES: dict[str, dict[str, Callable[[Any], bool]]] = {
     "NCAEDetector": {
         **_DETECTOR,
         "_texture": lambda value: value is None or _is_a("TextureModel")(value),
+        "_trained_on": lambda value: value is None or type(value) is int,
     },
     "ResidualDetector": _DETECTOR,
     "TextureDetector": {
@@ -197,6 +198,7 @@ _OPTIONAL = {
     "calibration_scores_",
     "false_alarm_rate_",
     "_texture",  # of files from before there was texture
+    "_trained_on",
 }
 # Made from the rest after loading.
 _NOT_SAVED = {"_model"}

@@ -10,6 +10,7 @@ from numpy.typing import DTypeLike
 from sklearn.utils.validation import check_is_fitted
 
 import sklearn_ncae
+from sklearn_ncae._fitted_parts import after_loading
 from sklearn_ncae._onnx_graph import Graph, integers
 from sklearn_ncae._onnx_layers import add_network
 from sklearn_ncae._onnx_statistics import (
@@ -123,7 +124,7 @@ def _detector_and_offset(detector: Any) -> tuple[Any, float, float]:
     base, tuned = detector, isinstance(detector, TunedThresholdDetector)
     if tuned:
         check_is_fitted(detector)
-        base = detector.detector_
+        base = after_loading(detector.detector_)
     if not isinstance(base, _ResidualDetectorBase | TextureDetector):
         raise TypeError(
             "export takes a fitted NCAEDetector, TextureDetector or ResidualDetector, or a "

@@ -224,7 +224,7 @@ class ThresholdDisplay:
         Fraction of the good images that score below each threshold.
     miss_rate : ndarray of shape (n_thresholds,)
         Fraction of the defective images that do not.
-    costs : ndarray of shape (n_thresholds,), default=None
+    mean_costs : ndarray of shape (n_thresholds,), default=None
         Mean cost of an image at each threshold.
     threshold : float, default=None
         The chosen threshold.
@@ -258,14 +258,14 @@ class ThresholdDisplay:
         thresholds: NDArray[np.float64],
         false_alarm_rate: NDArray[np.float64],
         miss_rate: NDArray[np.float64],
-        costs: NDArray[np.float64] | None = None,
+        mean_costs: NDArray[np.float64] | None = None,
         threshold: float | None = None,
         score_name: str = "score",
     ) -> None:
         self.thresholds = thresholds
         self.false_alarm_rate = false_alarm_rate
         self.miss_rate = miss_rate
-        self.costs = costs
+        self.mean_costs = mean_costs
         self.threshold = threshold
         self.score_name = score_name
 
@@ -297,19 +297,19 @@ class ThresholdDisplay:
         self.ax_.yaxis.set_major_formatter(percent)
 
         self.cost_ax_ = None
-        if self.costs is not None:
+        if self.mean_costs is not None:
             self.cost_ax_ = self.ax_.twinx()
-            best = int(np.argmin(self.costs))
+            best = int(np.argmin(self.mean_costs))
             handles += [
                 *self.cost_ax_.plot(
-                    self.thresholds, self.costs, ":", color="#666666", label="cost", **style
+                    self.thresholds, self.mean_costs, ":", color="#666666", label="cost", **style
                 ),
                 *self.cost_ax_.plot(
                     self.thresholds[best],
-                    self.costs[best],
+                    self.mean_costs[best],
                     "D",
                     color="#666666",
-                    label=f"lowest cost {self.costs[best]:.3g} at {self.thresholds[best]:.3g}",
+                    label=f"lowest cost {self.mean_costs[best]:.3g} at {self.thresholds[best]:.3g}",
                 ),
             ]
             self.cost_ax_.set(ylabel="mean cost of an image", ylim=(0, None))
@@ -433,11 +433,14 @@ class ThresholdDisplay:
         thresholds = np.append(np.unique(values), np.nextafter(values.max(), np.inf))
         false_alarm_rate = np.searchsorted(good, thresholds, side="left") / len(good)
         miss_rate = 1 - np.searchsorted(defect, thresholds, side="left") / len(defect)
+        mean_costs = None
+        if costs is not None:
+            mean_costs = mean_cost(costs, labels, miss_rate, false_alarm_rate)
         display = cls(
             thresholds=thresholds,
             false_alarm_rate=false_alarm_rate,
             miss_rate=miss_rate,
-            costs=None if costs is None else mean_cost(costs, labels, miss_rate, false_alarm_rate),
+            mean_costs=mean_costs,
             threshold=threshold,
             score_name=score_name,
         )

@@ -25,12 +25,15 @@ Metric = Callable[[NDArray[Any], NDArray[Any]], float]
 def check_costs(costs: Mapping[str, float]) -> None:
     """Raise ValueError if `costs` lacks a key, has an unknown one, or a value out of range."""
     required, allowed = {"missed_defect", "false_alarm"}, {"defect_rate"}
-    numbers = all(isinstance(value, Real) and value >= 0 for value in costs.values())
-    if not required <= set(costs) <= required | allowed or not numbers:
+    if (
+        not isinstance(costs, Mapping)
+        or not required <= set(costs) <= required | allowed
+        or not all(isinstance(value, Real) and value >= 0 for value in costs.values())
+    ):
         raise ValueError(
             "costs must be a dict with the keys 'missed_defect' and 'false_alarm', and optionally "
             "'defect_rate', each a number >= 0 (such as {'missed_defect': 500, 'false_alarm': "
-            f"20}}); got {dict(costs)!r}."
+            f"20}}); got {costs!r}."
         )
     if costs.get("defect_rate", 0) > 1:
         raise ValueError(

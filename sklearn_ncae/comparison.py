@@ -16,6 +16,7 @@ from sklearn.utils._param_validation import StrOptions, validate_params
 from sklearn.utils.parallel import Parallel, delayed
 
 from sklearn_ncae._detection_metrics import decision_of, detection_scores_from_predictions
+from sklearn_ncae._fitted_parts import groups_for
 from sklearn_ncae._labels import check_detection_labels
 from sklearn_ncae._one_class_split import as_rows
 from sklearn_ncae._optional import import_extra
@@ -74,8 +75,9 @@ def compare_detectors(
     y : array-like of shape (n,)
         +1 for good and -1 for a defect, unless `pos_label` is given.
     groups : array-like of shape (n,), default=None
-        Group of each image, such as the photographed part, for the splitter. A warning tells if a
-        group is on both sides of a split.
+        Group of each image, such as the photographed part, for the splitter, and for detectors
+        that hold whole groups out to set their threshold, as those of this package do, also at the
+        end of a pipeline. A warning tells if a group is on both sides of a split.
     cv : int, splitter or iterable of (train, test) indices, default=5
         An integer is the number of shuffled, stratified folds: `StratifiedGroupKFold` where
         `groups` are given, else `StratifiedKFold`.
@@ -167,7 +169,9 @@ def compare_detectors(
 
     records = []
     for record in Parallel(n_jobs=n_jobs, return_as="generator")(
-        delayed(_fit_and_score)(name, detector, X, labels, split=split, train=train, test=test)
+        delayed(_fit_and_score)(
+            name, detector, X, labels, groups=groups, split=split, train=train, test=test
+        )
         for name, detector in contenders.items()
         for split, (train, test) in enumerate(splits)
     ):
@@ -226,6 +230,7 @@ def _fit_and_score(
     X: Any,
     labels: NDArray[np.int64],
     *,
+    groups: Any,
     split: int,
     train: NDArray[np.intp],
     test: NDArray[np.intp],
@@ -238,8 +243,9 @@ def _fit_and_score(
     try:
         fitted = clone(detector)
         X_train, X_test = _safe_indexing(X, train), _safe_indexing(X, test)
+        grouped = {} if groups is None else groups_for(fitted, _safe_indexing(groups, train))
         start = time.perf_counter()
-        fitted.fit(X_train, labels[train])
+        fitted.fit(X_train, labels[train], **grouped)
         record["fit_seconds"] = time.perf_counter() - start
         step = "score"
         start = time.perf_counter()

@@ -5,8 +5,9 @@ import warnings
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from copy import copy
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any, ClassVar, Self
+from zlib import crc32
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,6 +18,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_ncae._all_or_nothing import all_or_nothing
+from sklearn_ncae._fitted_parts import groups_for
 from sklearn_ncae._hold_out import Rows, check_groups, hold_out, one_of_each
 from sklearn_ncae._image_arrays import chunks
 from sklearn_ncae._image_outliers import ImageOutlierMixin
@@ -132,8 +134,10 @@ class _ResidualDetectorBase(ImageOutlierMixin):
             Ignored, but for a warning where it marks defects by -1: all images are taken for good.
         groups : array-like of shape (n,), default=None
             What images of the same part (or day, or batch) have in common, such as its number.
-            Whole groups are held out, and one image of each, drawn at random, counts for the
-            threshold: what is promised then holds for new parts. None: each image is one.
+            With ``contamination="auto"`` whole groups are held out, and one image of each, drawn
+            at random, counts for the threshold: what is promised then holds for new parts. Where
+            several statistics make the score, or with early stopping, groups are kept together as
+            well; a reconstructor whose `fit` takes groups gets them. None: each image is one.
 
         Returns
         -------
@@ -157,12 +161,13 @@ class _ResidualDetectorBase(ImageOutlierMixin):
         if self.contamination == "auto":
             left_out = hold_out(of_images, self.calibration, random_state)
             if left_out.all():
-                n = f"n_samples={len(rows)}"
-                n += "" if groups is None else f" of {len(np.unique(of_images))} groups"
+                n, more = f"n_samples={len(rows)}", "more images"
+                if groups is not None:
+                    n, more = f"{n} of n_groups={of_images.max() + 1}", "images of more groups"
                 raise ValueError(
-                    f"{type(self).__name__} with contamination='auto' and {n} holds out "
-                    f"{len(rows)} and has no image left to train on. Give more images, a smaller "
-                    "calibration, or a contamination between 0 and 0.5."
+                    f"{type(self).__name__} with contamination='auto' and {n} holds out all and "
+                    f"has no image left to train on. Give {more}, a smaller calibration, or a "
+                    "contamination between 0 and 0.5."
                 )
             held_out, rows = rows[left_out], rows[~left_out]
         self.reconstructor_ = self._fit_reconstructor(images, rows, of_images, random_state)
@@ -343,7 +348,7 @@ class ResidualDetector(_ResidualDetectorBase):
         Fraction of the images, or of the groups, held out with ``contamination="auto"``.
     false_alarm_rate : float in (0, 1), default=0.05
         The rate promised with ``contamination="auto"``. It needs at least
-        ``1 / false_alarm_rate - 1`` held-out images.
+        ``1 / false_alarm_rate - 1`` held-out images, or groups.
     image_shape : tuple of int, default=None
         Height, width and, optionally, channels of the images where X has flat rows.
     random_state : int, RandomState instance or None, default=None
@@ -411,7 +416,8 @@ class ResidualDetector(_ResidualDetectorBase):
     ) -> Any:
         training = images if len(rows) == len(images) else images[rows]
         training = training.reshape(len(training), *self._layout)
-        return clone(self.reconstructor).fit(training, None)  # a FrozenEstimator wants a y
+        grouped = groups_for(self.reconstructor, groups[rows])
+        return clone(self.reconstructor).fit(training, None, **grouped)  # a FrozenEstimator wants y
 
 
 class NCAEDetector(_ResidualDetectorBase):
@@ -505,6 +511,8 @@ class NCAEDetector(_ResidualDetectorBase):
     """
 
     _texture: TextureModel | None = None
+    # A checksum of the rows that all fits have trained on, if they were the same.
+    _trained_on: int | None = None
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         **NCAEReconstructor._parameter_constraints,
@@ -573,8 +581,12 @@ class NCAEDetector(_ResidualDetectorBase):
         parameters = {name: getattr(self, name) for name in names}
         parameters["random_state"] = random_state.randint(2**31 - 1)
         previous = getattr(self, "reconstructor_", None) if self.warm_start else None
-        if previous is not None and self.contamination == "auto":
-            self._warn_of_known_images(previous, len(images), len(images) - len(rows))
+        trained_on: int | None = crc32(rows.astype(np.int64).tobytes())
+        if previous is not None and trained_on != self._trained_on:
+            trained_on = None  # on others as well
+            if self.contamination == "auto":
+                self._warn_of_known_images()
+        self._trained_on = trained_on
         # A copy goes on training: if that fails, this detector is as it was.
         reconstructor = copy(previous) if previous is not None else NCAEReconstructor()
         reconstructor.set_params(**parameters)
@@ -586,19 +598,13 @@ class NCAEDetector(_ResidualDetectorBase):
             self._texture = TextureModel.of(descriptions)
         return reconstructor
 
-    def _warn_of_known_images(self, previous: Any, n_images: int, n_held_out: int) -> None:
-        """Warn if images that are held out now may have been trained on by the previous fit."""
-        if (
-            isinstance(self.random_state, Integral)
-            and not self.early_stopping
-            and previous.n_samples_fit_ + n_held_out == n_images
-        ):
-            return  # the same ones are held out again
+    def _warn_of_known_images(self) -> None:
+        """Warn that images that are held out now may have been trained on by the previous fit."""
         warnings.warn(
             "With warm_start=True, images held out to set the threshold may be among those that "
             "the previous fit trained on: new good parts may be called defective more often than "
-            "false_alarm_rate_. Give an integer random_state and the same images again, or set "
-            "the threshold by other images.",
+            "false_alarm_rate_. Give an integer random_state and the same images and groups again, "
+            "or set the threshold by other images.",
             UserWarning,
             stacklevel=4,
         )

@@ -5,6 +5,7 @@ Everything here works with any scikit-learn outlier detector and with pipelines 
 
 import warnings
 from collections.abc import Mapping
+from itertools import islice
 from numbers import Integral, Real
 from typing import Any, Self
 
@@ -14,7 +15,7 @@ from sklearn import get_config
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, OutlierMixin, _fit_context, clone
 from sklearn.exceptions import NotFittedError
 from sklearn.metrics import get_scorer_names
-from sklearn.model_selection import StratifiedShuffleSplit, check_cv
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedShuffleSplit, check_cv
 from sklearn.utils import get_tags, indexable
 from sklearn.utils._param_validation import HasMethods, Interval, RealNotInt, StrOptions
 from sklearn.utils.metadata_routing import (
@@ -27,6 +28,7 @@ from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import _num_samples, check_is_fitted
 
 from sklearn_ncae._all_or_nothing import all_or_nothing
+from sklearn_ncae._fitted_parts import after_loading
 from sklearn_ncae._labels import check_detection_labels
 from sklearn_ncae._objectives import (
     BestMetric,
@@ -102,6 +104,7 @@ class TunedThresholdDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
         stratified holdout of this share. "prefit": the detector is fitted already, and all
         images given to fit, *which must not be its training images*, choose the threshold.
         Defects are always dropped from training folds, so that no `OneClassSplit` is needed here.
+        With ``groups``, folds hold whole groups, and a float is about this share.
     refit : bool, default=True
         Whether the final detector is trained on all good images. False needs a single split and
         keeps the detector that was trained there. Ignored if ``cv="prefit"``.
@@ -186,6 +189,8 @@ class TunedThresholdDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
     >>> float(np.mean(tuned.predict(X[200:]) == -1))
     1.0
     """
+
+    _takes_groups = True  # among the keywords of `fit`
 
     _parameter_constraints: dict[str, Any] = {  # noqa: RUF012
         "detector": [HasMethods(["fit"])],
@@ -401,19 +406,18 @@ class TunedThresholdDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
 
         if isinstance(self.cv, str):
             return [(None, np.arange(labels.size))], fit_params
-        if self.cv is None or isinstance(self.cv, Integral):
-            splitter, y = check_cv(self.cv, labels, classifier=True), labels
-        elif isinstance(self.cv, Real):
+        if self._makes_splitter:
             y = labels
-            splitter = StratifiedShuffleSplit(
-                n_splits=1, test_size=self.cv, random_state=self.random_state
-            )
+            splitter = self._make_splitter(labels, grouped="groups" in split_params)
         else:
             # A user's splitter may expect the user's labels.
             splitter, y = check_cv(self.cv), labels if y is None else y
+        folds = splitter.split(X, y, **split_params)
+        if isinstance(self.cv, Real) and not isinstance(self.cv, Integral):
+            folds = islice(folds, 1)  # a single holdout
         splits = [
             (good_only(train, labels, fold), as_rows(test))
-            for fold, (train, test) in enumerate(splitter.split(X, y, **split_params))
+            for fold, (train, test) in enumerate(folds)
         ]
         if not self.refit and len(splits) > 1:
             raise ValueError(
@@ -421,6 +425,21 @@ class TunedThresholdDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
                 "Use refit=True, or a float cv such as 0.25."
             )
         return splits, fit_params
+
+    @property
+    def _makes_splitter(self) -> bool:
+        return self.cv is None or isinstance(self.cv, Real)
+
+    def _make_splitter(self, labels: NDArray[np.int64], *, grouped: bool) -> Any:
+        """Make the splitter that None, a number of folds or a share stand for."""
+        if self.cv is None or isinstance(self.cv, Integral):
+            if grouped:
+                return StratifiedGroupKFold(5 if self.cv is None else self.cv)
+            return check_cv(self.cv, labels, classifier=True)
+        if grouped:  # folds of about that share, of which one is taken
+            n_folds = max(2, round(1 / self.cv))
+            return StratifiedGroupKFold(n_folds, shuffle=True, random_state=self.random_state)
+        return StratifiedShuffleSplit(1, test_size=self.cv, random_state=self.random_state)
 
     def _fit_and_score_folds(
         self,
@@ -478,7 +497,7 @@ class TunedThresholdDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
     def _shift(self) -> float:
         """What the scores are less than the `score_samples` of the detector."""
         of_decision = response_names(self.response_method)[0] == "decision_function"
-        return float(self.detector_.offset_) if of_decision else 0.0
+        return float(after_loading(self.detector_).offset_) if of_decision else 0.0
 
     @available_if(_detector_has_scores)
     def score_samples(self, X: Any) -> NDArray[np.float64]:
@@ -533,6 +552,8 @@ class TunedThresholdDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
     def get_metadata_routing(self) -> MetadataRouter:
         """Return the metadata routing: fit hands on to the detector's fit and to the splitter.
 
+        A splitter that is made here, from None or a number, takes groups.
+
         Returns
         -------
         MetadataRouter
@@ -545,7 +566,8 @@ class TunedThresholdDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
                 method_mapping=MethodMapping().add(caller="fit", callee="fit"),
             )
             .add(
-                splitter=self.cv,
+                # What is made here takes groups, if there are any.
+                splitter=StratifiedGroupKFold() if self._makes_splitter else self.cv,
                 method_mapping=MethodMapping().add(caller="fit", callee="split"),
             )
         )

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
+from sklearn_ncae._fitted_parts import after_loading
 from sklearn_ncae._image_outliers import ImageOutlierMixin
 from sklearn_ncae._model_archive import ModelArchive, ModelFileError, refusing, write_archive
 from sklearn_ncae._model_document import decode, encode, holds, leaves
@@ -43,7 +44,8 @@ def save(detector: Any, path: str | os.PathLike[str]) -> None:
     detector : NCAEDetector, TextureDetector, NCAEReconstructor, ResidualDetector or \
             TunedThresholdDetector
         Fitted; a `ResidualDetector` around an `NCAEReconstructor`. Of a `TunedThresholdDetector`
-        around one of the detectors, that one is saved, with the threshold that was found.
+        around one of the detectors, or a pipeline of an `ImageLoader` and one, that one is saved,
+        with the threshold that was found.
     path : str or os.PathLike
         Where to, by convention ``*.ncae``. A file of that name is replaced.
 
@@ -125,10 +127,9 @@ def save(detector: Any, path: str | os.PathLike[str]) -> None:
 def _with_threshold_found(tuned: TunedThresholdDetector) -> Any:
     """Return the detector within, which decides by itself what the outer one decides."""
     check_is_fitted(tuned)
-    if not isinstance(tuned.detector_, ImageOutlierMixin):
-        return tuned.detector_  # none of those that a model file holds
-    detector = copy(tuned.detector_)
-    detector._set_offset(tuned.offset_ + tuned._shift)
+    detector = copy(after_loading(tuned.detector_))
+    if isinstance(detector, ImageOutlierMixin):  # or it is none that a model file holds
+        detector._set_offset(tuned.offset_ + tuned._shift)
     return detector
 
 

@@ -134,7 +134,7 @@ class NCAEReconstructor(BaseEstimator):
         Hold out `validation_fraction` of the images, stop when the loss on them has not improved
         for `n_iter_no_change` epochs, and keep the best weights.
     validation_fraction : float, default=0.1
-        Fraction of images held out, where `early_stopping` is set.
+        Fraction of the images, or of the groups, held out, where `early_stopping` is set.
     n_iter_no_change : int, default=5
         Epochs without improvement before stopping, where `early_stopping` is set.
     warm_start : bool, default=False
@@ -392,7 +392,7 @@ class NCAEReconstructor(BaseEstimator):
         if left_out.all():
             raise ValueError(
                 f"early_stopping with n_samples={len(groups)} leaves no image to train on: "
-                "give at least 2 images, or groups, or set early_stopping=False."
+                "give at least 2 images, of 2 groups if there are any, or set early_stopping=False."
             )
         return left_out
 

@@ -89,7 +89,7 @@ class TextureDetector(ImageOutlierMixin):
         called defects: so should new good images be, if they come from the same parts.
     false_alarm_rate : float in (0, 1), default=0.05
         The rate with ``contamination="auto"``. It needs at least ``1 / false_alarm_rate - 1``
-        images.
+        images, or groups.
     image_shape : tuple of int, default=None
         Height, width and, optionally, channels of the images where X has flat rows.
 
@@ -99,7 +99,7 @@ class TextureDetector(ImageOutlierMixin):
         What has been learned from the images.
     offset_ : float
         ``decision_function = score_samples - offset_``.
-    calibration_scores_ : ndarray of shape (min(n, 1000),)
+    calibration_scores_ : ndarray of shape (min(n, 1000),), or (n_groups,)
         Scores in cross-validation, with groups one of each; only with ``contamination="auto"``.
     false_alarm_rate_ : float
         The rate that `offset_` stands for; only with ``contamination="auto"``.
@@ -169,10 +169,16 @@ class TextureDetector(ImageOutlierMixin):
         Raises
         ------
         TypeError, ValueError
-            If X is not a stack of finite images of one size, or groups has not one value for each.
+            If X is not a stack of finite images of one size, or groups has not one value for each,
+            or is the same for all.
         """
         images = self._check_to_fit(X, y)
         of_images = check_groups(groups, len(images))
+        if self.contamination == "auto" and len(images) > 1 and not of_images.any():
+            raise ValueError(
+                "All images are of one group, and each is to be scored by a model of others. Give "
+                "images of more groups, or a contamination between 0 and 0.5."
+            )
         self.n_samples_fit_ = len(images)
         self._scale = PixelScale.of(images, per_image=True)
         rows = representative_rows(np.arange(len(images)))

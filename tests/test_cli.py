@@ -448,17 +448,24 @@ def test_fit_holds_parts_out_whole(tmp_path):
     assert "trained on 20 groups" in result.stdout and "20 held out" in result.stdout
     summary = json.loads(ncae("info", model, "--json").stdout)
     assert (summary["n_samples_fit"], summary["n_calibration"]) == (40, 20)
-    result = ncae("fit", pictures, *options, "--texture-only", "--group-by", "part([0-9]+)_")
+    result = ncae("fit", pictures, *options, "--texture-only", "--group-by", "(unit|part)[0-9]+_")
     assert "learned from 40 groups" in result.stdout
     result = ncae("fit", pictures, *options, "--texture-only", "--groups")
     assert "40 groups of 80 images" in result.stderr
     tune = ("tune", model, "--false-alarm-rate", "0.1", pictures)
     assert "judged by 80 good images" in ncae(*tune).stdout
     assert "judged by 40 good images" in ncae(*tune, "--group-by", "part[0-9]+").stdout
+    (pictures / "part99_broken.png").write_text("no image")
+    assert "judged by 40 good images" in ncae(*tune, "--group-by", "part[0-9]+").stdout
+    result = ncae("fit", pictures, *options, "--texture-only", "--group-by", "part[0-9]+")
+    assert "learned from 40 groups" in result.stdout and "part99_broken" in result.stderr
+    (pictures / "part99_broken.png").unlink()
     refused = ncae("tune", model, "--threshold", "-1", "--group-by", "part", code=2)
     assert "goes with --false-alarm-rate" in refused.stderr
     for wrong, message in [
         (("--group-by", "left"), "finds nothing in 40 of 80, such as"),
+        (("--group-by", "part"), "finds 'part' in all 80 files"),
+        (("--group-by", "pictures"), "finds nothing in 80 of 80"),
         (("--group-by", "part("), "is no regular expression"),
         (("--group-by", "part", "--groups"), "Give one of --groups and --group-by"),
     ]:

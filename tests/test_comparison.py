@@ -5,6 +5,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 import pytest
+import sklearn
 from PIL import Image
 from scipy import stats
 from sklearn.base import BaseEstimator, OutlierMixin, clone
@@ -26,6 +27,8 @@ from sklearn_ncae import NCAEDetector, comparison
 from sklearn_ncae.baselines import MeanBrightnessDetector, usual_detectors
 from sklearn_ncae.images import ImageLoader
 from sklearn_ncae.metrics import compare_detectors, detection_scores
+from sklearn_ncae.model_selection import TunedThresholdDetector
+from sklearn_ncae.texture import TextureDetector
 
 pytestmark = pytest.mark.usefixtures("eager_tensorflow")
 
@@ -343,6 +346,37 @@ class TestSplits:
         split = (~test, test) if as_mask else (np.flatnonzero(~test), np.flatnonzero(test))
         _, splits = compare_detectors({}, X, y, cv=[split], return_splits=True)
         assert splits["n_test"].tolist() == [20]
+
+    @pytest.mark.parametrize("routed", [False, True])
+    def test_detectors_that_take_groups_get_those_of_the_training_fold(self, routed):
+        X, y = make_images(n=90)
+        groups = np.array([f"part {n}" for n in np.arange(90) // 3])
+        seen = []
+
+        class Recording(TextureDetector):
+            def fit(self, X, y=None, groups=None):
+                seen.append(groups)
+                return super().fit(X, y, groups)
+
+        detector = Recording(false_alarm_rate=0.3)
+        with sklearn.config_context(enable_metadata_routing=routed):
+            table = compare_detectors(
+                {
+                    "alone": detector,
+                    "in a pipeline": make_pipeline(FunctionTransformer(), detector),
+                    "tuned": TunedThresholdDetector(detector, max_false_alarm_rate=0.3, cv=2),
+                    "without": forest(),
+                },
+                X,
+                y,
+                groups=groups,
+                cv=StratifiedGroupKFold(2),
+            )
+        assert not any(table["error"])
+        # The tuned one fits folds, which get groups where they are routed.
+        assert [one is not None for one in seen].count(False) == (0 if routed else 6)
+        for train, given in zip((30, 30, 30, 30), seen[:4], strict=True):
+            assert len(given) == train
 
     def test_groups_on_both_sides_are_reported(self):
         X, y = make_images(n=30)

@@ -538,9 +538,13 @@ def test_groups_reach_the_network_and_the_texture(good_images, eagerly):
     groups = np.arange(len(good_images)) // 4
     with eagerly():
         detector = NCAEDetector(
-            **{**TINY, "epochs": 1}, early_stopping=True, validation_fraction=0.3, contamination=0.1
+            **{**TINY, "epochs": 1},
+            early_stopping=True,
+            validation_fraction=0.15,
+            contamination=0.1,
         ).fit(good_images, groups=groups)
-    assert detector.reconstructor_.n_samples_fit_ % 4 == 0
+    # Of 40 images, 6 would be held out one by one; of 10 groups, 2 are.
+    assert (len(good_images), detector.reconstructor_.n_samples_fit_) == (40, 32)
     X = good_images[..., np.newaxis]
     descriptions = describe_textures(X, None, detector.reconstructor_._scale)
     assert detector._center[1] == np.median(held_out_peaks(descriptions, groups))
@@ -548,10 +552,19 @@ def test_groups_reach_the_network_and_the_texture(good_images, eagerly):
 
 def test_groups_too_few_to_hold_one_out_are_an_error(good_images):
     detector = ResidualDetector(PCAReconstructor(2))
-    with pytest.raises(ValueError, match="of 1 groups holds out"):
+    with pytest.raises(ValueError, match="of n_groups=1 holds out all"):
         detector.fit(good_images, groups=np.zeros(len(good_images)))
     with pytest.raises(ValueError, match="3 values for"):
         detector.fit(good_images, groups=[1, 2, 3])
+
+
+def test_groups_reach_a_reconstructor_that_takes_them(good_images):
+    groups = np.arange(len(good_images)) // 4
+    stopping = NCAEReconstructor(
+        **{**TINY, "epochs": 1}, early_stopping=True, validation_fraction=0.15
+    )
+    detector = ResidualDetector(stopping, contamination=0.1).fit(good_images, groups=groups)
+    assert detector.reconstructor_.n_samples_fit_ == 32
 
 
 def test_groups_pass_through_a_pipeline(good_images):
@@ -580,6 +593,15 @@ def test_defaults_are_those_of_the_reconstructor():
     assert len(shared) > 10
     for name, parameter in shared.items():
         assert ours[name].default == parameter.default, name
+
+
+def test_warm_start_warns_where_the_groups_are_others(good_images):
+    detector = NCAEDetector(warm_start=True, false_alarm_rate=0.2, **TINY).fit(good_images)
+    detector.fit(good_images)  # the same are held out
+    groups = np.arange(len(good_images)) // 2
+    for _ in range(2):
+        with pytest.warns(UserWarning, match="the same images and groups again"):
+            detector.fit(good_images, groups=groups)
 
 
 def test_warm_start_goes_on(good_images):
@@ -621,7 +643,7 @@ def test_a_reconstructor_of_another_shape_is_an_error(good_images):
         (np.zeros((0, 8, 8)), ValueError, "minimum of 1 is required"),
         (np.full((5, 8, 8), np.nan), ValueError, "contains NaN"),
         (np.full((5, 8, 8), np.inf), ValueError, "contains infinity"),
-        (np.zeros((1, 8, 8)), ValueError, "n_samples=1 holds out 1 and has no image left"),
+        (np.zeros((1, 8, 8)), ValueError, "n_samples=1 holds out all and has no image left"),
         (np.zeros((5, 3, 3)), ValueError, "smaller than the 4 x 4"),
         (np.zeros((5, 8, 8), complex), ValueError, "Complex data not supported"),
         ([np.zeros((8, 8)), np.zeros((8, 9))], ValueError, r"one size, got shapes \(8, 8\)"),
@@ -679,7 +701,9 @@ def test_wrong_parameters(good_images, parameters):
 
 
 def test_too_few_held_out_images_warn(good_images):
-    with pytest.warns(UserWarning, match="8 held-out good images cannot promise"):
+    with pytest.warns(
+        UserWarning, match="8 held-out good images, or groups of them, cannot promise"
+    ):
         detector = NCAEDetector(**TINY).fit(good_images)
     assert detector.false_alarm_rate_ == 1 / 9
 

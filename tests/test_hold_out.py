@@ -1,4 +1,5 @@
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -30,7 +31,15 @@ def test_any_image_of_a_group_may_be_drawn():
 
 
 @pytest.mark.parametrize(
-    "groups", [["b", "a", "b"], [2, 1, 2], np.array([7.5, 2, 7.5]), [True, False, True]]
+    "groups",
+    [
+        ["b", "a", "b"],
+        [2, 1, 2],
+        ("2", 2, "2"),
+        np.array([7.5, 2, 7.5]),
+        [True, False, True],
+        pd.Series(["b", "a", "b"], dtype="category"),
+    ],
 )
 def test_groups_are_numbered_as_they_appear(groups):
     np.testing.assert_array_equal(check_groups(groups, 3), [0, 1, 0])
@@ -46,8 +55,14 @@ def test_without_groups_each_image_is_one():
     [
         ([0, 1], "2 values for 3 images"),
         ([0, np.nan, 1], "missing values"),
+        (["a", np.nan, "b"], "missing values"),
         (np.array(["a", None, "b"], dtype=object), "missing values"),
-        (np.zeros((3, 2)), "1d array"),
+        (pd.Series(["a", None, "b"]), "missing values"),
+        (np.zeros((3, 2)), "one number or name for each image, got a ndarray"),
+        ([[1], [2], [1]], "one number or name for each image, got a list"),
+        (pd.DataFrame({"part": [1, 2, 1]}), "got a DataFrame"),
+        (5, "got a int: 5"),
+        ("abc", "got a str: 'abc'"),
     ],
 )
 def test_groups_that_do_not_fit_are_refused(groups, message):

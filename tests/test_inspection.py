@@ -225,7 +225,7 @@ def test_rates_equal_their_definition(good, defect):
         misses = sum(score >= threshold for score in defect)
         assert display.false_alarm_rate[i] == pytest.approx(false_alarms / len(good))
         assert display.miss_rate[i] == pytest.approx(misses / len(defect))
-        assert display.costs[i] == pytest.approx((3 * false_alarms + 50 * misses) / len(y))
+        assert display.mean_costs[i] == pytest.approx((3 * false_alarms + 50 * misses) / len(y))
     assert display.false_alarm_rate[0] == 0 and display.false_alarm_rate[-1] == 1
     assert display.miss_rate[0] == 1 and display.miss_rate[-1] == 0
 
@@ -240,8 +240,8 @@ def test_costs_and_chosen_threshold_are_drawn():
         threshold=2.5,
         costs={"false_alarm": 1, "missed_defect": 10, "defect_rate": 0.1},
     )
-    assert display.costs[0] == pytest.approx(0.1 * 10)
-    assert display.costs[-1] == pytest.approx(0.9 * 1)
+    assert display.mean_costs[0] == pytest.approx(0.1 * 10)
+    assert display.mean_costs[-1] == pytest.approx(0.9 * 1)
     texts = " | ".join(text.get_text() for text in display.ax_.get_legend().get_texts())
     assert "50.0% false alarms, 0.0% misses" in texts
     assert "lowest cost 0 at 2" in texts

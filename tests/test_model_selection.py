@@ -348,6 +348,30 @@ def test_false_alarm_rate_of_a_trained_detector(cv, refit):
     assert np.mean(rates) == pytest.approx(0.1, abs=0.025)
 
 
+@pytest.mark.parametrize("routed", [False, True])
+@pytest.mark.parametrize(("cv", "n_folds"), [(None, 5), (3, 3), (0.3, 1)])
+def test_folds_made_here_hold_whole_groups(routed, cv, n_folds):
+    groups = np.repeat(np.arange(30), 3)
+    X = groups[:, np.newaxis].astype(float)
+    folds = []
+
+    class Recording(IsolationForest):
+        def fit(self, X, y=None):
+            self.trained_on_ = set(X[:, 0])
+            return super().fit(X)
+
+        def score_samples(self, X):
+            if not set(X[:, 0]) <= self.trained_on_:
+                folds.append((set(X[:, 0]), self.trained_on_))
+            return super().score_samples(X)
+
+    with sklearn.config_context(enable_metadata_routing=routed):
+        tuned = TunedThresholdDetector(Recording(), max_false_alarm_rate=0.2, cv=cv)
+        tuned.fit(X, groups=groups)
+    assert len(folds) == n_folds
+    assert not any(tested & trained for tested, trained in folds)
+
+
 def test_repeated_splits_do_not_count_images_twice():
     X = np.random.default_rng(0).normal(size=(12, 1))
     cv = RepeatedStratifiedKFold(n_splits=3, n_repeats=10, random_state=0)

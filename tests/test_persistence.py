@@ -14,15 +14,17 @@ import numpy as np
 import pandas as pd
 import pytest
 import skops.io
+from PIL import Image
 from sklearn.ensemble import IsolationForest
 from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from sklearn_ncae import NCAEDetector, NCAEReconstructor, ResidualDetector, persistence
 from sklearn_ncae.baselines import PCAReconstructor
 from sklearn_ncae.calibration import promised_rate
 from sklearn_ncae.defects import draw_defects
+from sklearn_ncae.images import ImageLoader
 from sklearn_ncae.model_selection import TunedThresholdDetector
 from sklearn_ncae.persistence import ModelFileError
 from sklearn_ncae.texture import TextureDetector
@@ -179,6 +181,22 @@ def test_of_a_tuned_threshold_the_detector_is_saved(
     scores = detector.calibration_scores_
     assert loaded.false_alarm_rate_ == promised_rate(scores, loaded.offset_)
     assert persistence.info(tmp_path / "tuned.ncae")["offset"] == loaded.offset_
+
+
+def test_of_a_tuned_pipeline_that_reads_files_the_detector_is_saved(good_images, tmp_path):
+    paths = [str(tmp_path / f"{number}.png") for number in range(len(good_images))]
+    for path, image in zip(paths, good_images, strict=True):
+        Image.fromarray(image).save(path)
+    reading = make_pipeline(ImageLoader(), TextureDetector(contamination=0.1))
+    tuned = TunedThresholdDetector(reading, max_false_alarm_rate=0.2).fit(paths)
+    persistence.save(tuned, tmp_path / "tuned.ncae")
+    loaded = persistence.load(tmp_path / "tuned.ncae")
+    assert loaded.offset_ == tuned.offset_
+    np.testing.assert_array_equal(loaded.predict(good_images), tuned.predict(paths))
+    scaling = make_pipeline(FunctionTransformer(), TextureDetector(contamination=0.1))
+    tuned = TunedThresholdDetector(scaling, max_false_alarm_rate=0.2).fit(good_images)
+    with pytest.raises(TypeError, match="got Pipeline"):
+        persistence.save(tuned, tmp_path / "tuned.ncae")
 
 
 def test_of_a_tuned_threshold_around_another_detector_nothing_is_saved(good_images, tmp_path):

@@ -197,17 +197,29 @@ def refuse_defects(paths: Iterable[str]) -> None:
             )
 
 
-def names_of_parts(pattern: re.Pattern[str], files: Sequence[str]) -> list[str]:
-    """Return what names the part in each path: what the pattern's first group matches, or all."""
-    matches = [pattern.search(file) for file in files]
-    names = [match and match[min(pattern.groups, 1)] for match in matches]
+def names_of_parts(
+    pattern: re.Pattern[str], paths: Sequence[str], files: Sequence[str]
+) -> list[str]:
+    """Return what a pattern matches in each file, as seen from that of the paths that it is in."""
+    folders = [os.path.abspath(path) for path in paths if os.path.isdir(path)]
+    names = []
+    for file in map(os.path.abspath, files):
+        above = [folder for folder in folders if file.startswith(os.path.join(folder, ""))]
+        seen = os.path.relpath(file, above[0]) if above else os.path.basename(file)
+        match = pattern.search(seen.replace(os.sep, "/"))
+        names.append(match[0] if match else "")
     unnamed = [file for file, name in zip(files, names, strict=True) if not name]
     if unnamed:
         raise click.UsageError(
-            f"--group-by {pattern.pattern!r} must name the part in every path, but finds nothing "
-            f"in {len(unnamed)} of {len(files)}, such as {unnamed[0]!r}."
+            f"--group-by {pattern.pattern!r} must match in every file, but finds nothing in "
+            f"{len(unnamed)} of {len(files)}, such as {unnamed[0]!r}."
         )
-    return [name for name in names if name]
+    if len(set(names)) == 1 and len(names) > 1:
+        raise click.UsageError(
+            f"--group-by {pattern.pattern!r} finds {names[0]!r} in all {len(names)} files: it must "
+            "tell the parts apart."
+        )
+    return names
 
 
 def progress_bar(length: int, label: str) -> AbstractContextManager[Any]:
@@ -227,8 +239,9 @@ def group_by_option(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option(
         "--group-by",
         type=Pattern(),
-        help="Where several images show one part: what names the part in their paths, such as "
-        "'part[0-9]+'. Parts are held out whole, and count once for the threshold.",
+        help="Where several images show one part: a regular expression, such as 'part[0-9]+'. Its "
+        "first match in the path, as seen from the given folder, names the part. Parts are held "
+        "out whole, and count once for the threshold.",
     )(command)
 
 

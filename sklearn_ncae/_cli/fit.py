@@ -123,14 +123,18 @@ def fit(
     if groups and group_by is not None:
         raise click.UsageError("Give one of --groups and --group-by.")
     refuse_defects(good)
+    found = image_files(good)
+    names = {}
+    if group_by is not None:
+        names = dict(zip(found, names_of_parts(group_by, good, found), strict=True))
     loader = ImageLoader(size=size, mode="color" if color else "gray", n_jobs=jobs)
-    files, images, errors = read_image_files(loader, image_files(good))
+    files, images, errors = read_image_files(loader, found)
     report_unreadable(errors.values())
     if images is None:
         raise ValueError("None of the image files can be read.")
     of_images: Sequence[Any] | None = None
     if group_by is not None:
-        of_images = names_of_parts(group_by, files)
+        of_images = [names[file] for file in files]
     elif groups:
         of_images = list(near_duplicate_groups(images, n_jobs=jobs))
     n_parts, part = len(files), "image"

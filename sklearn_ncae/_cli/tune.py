@@ -123,7 +123,7 @@ def _for_rate(
     if paths:
         refuse_defects(paths)
         files = image_files(paths)
-        names = None if group_by is None else names_of_parts(group_by, files)
+        names = None if group_by is None else names_of_parts(group_by, paths, files)
         scores, read = _scores(detector, files, jobs)
         groups = check_groups(names, len(files))[read]
         detector.calibration_scores_ = scores[one_of_each(groups, np.random.RandomState(0))]
