@@ -77,7 +77,8 @@ def compare_detectors(
     groups : array-like of shape (n,), default=None
         Group of each image, such as the photographed part, for the splitter, and for detectors
         that hold whole groups out to set their threshold, as those of this package do, also at the
-        end of a pipeline. A warning tells if a group is on both sides of a split.
+        end of a pipeline, but not in a search. A warning tells if a group is on both sides of a
+        split.
     cv : int, splitter or iterable of (train, test) indices, default=5
         An integer is the number of shuffled, stratified folds: `StratifiedGroupKFold` where
         `groups` are given, else `StratifiedKFold`.

@@ -137,7 +137,8 @@ class _ResidualDetectorBase(ImageOutlierMixin):
             With ``contamination="auto"`` whole groups are held out, and one image of each, drawn
             at random, counts for the threshold: what is promised then holds for new parts. Where
             several statistics make the score, or with early stopping, groups are kept together as
-            well; a reconstructor whose `fit` takes groups gets them. None: each image is one.
+            well; a reconstructor whose `fit` takes groups gets their numbers. None: each image is
+            one.
 
         Returns
         -------
@@ -467,6 +468,7 @@ class NCAEDetector(_ResidualDetectorBase):
         ``"joint"`` stands for all. See :class:`~sklearn_ncae.ResidualDetector` for how several
         make one score; ``"defect_peak"`` is divided by 2.5 times that quantile, as it varies less
         on the images that the network was trained on than on others, and by 0.03 at least.
+        ``"texture"`` of a training image is from cross-validation.
     contamination, calibration, false_alarm_rate
         The threshold, see :class:`~sklearn_ncae.ResidualDetector`.
     verbose : int, default=0

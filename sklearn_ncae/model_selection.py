@@ -104,7 +104,8 @@ class TunedThresholdDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
         stratified holdout of this share. "prefit": the detector is fitted already, and all
         images given to fit, *which must not be its training images*, choose the threshold.
         Defects are always dropped from training folds, so that no `OneClassSplit` is needed here.
-        With ``groups``, folds hold whole groups, and a float is about this share.
+        With ``groups``, folds hold whole groups, and a float leaves one of 2, 3, 4, ... of them
+        out, whichever is nearest to this share.
     refit : bool, default=True
         Whether the final detector is trained on all good images. False needs a single split and
         keeps the detector that was trained there. Ignored if ``cv="prefit"``.
@@ -152,7 +153,10 @@ class TunedThresholdDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
     new good image falls below it with probability at most `max_false_alarm_rate`, on average
     over calibration sets. With folds or with refit the detectors differ slightly and the
     statement is approximate. A target that needs k = 0 cannot be promised and is an error: a
-    rate of 1 % needs at least 99 good images. `min_recall` does the same with the defects.
+    rate of 1 % needs at least 99 good images. `min_recall` does the same with the defects. With
+    ``groups``, folds hold whole groups, but each image counts: where several images show one part,
+    their number promises more than it should. Give one image of each part then, or let a detector
+    of this package hold out whole groups, by its ``contamination="auto"``.
 
     **Scores must be comparable** between the detectors of the folds and the refitted one. They
     are for most, but the ``score_samples`` of :class:`~sklearn.svm.OneClassSVM` grows with the
@@ -274,8 +278,8 @@ class TunedThresholdDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
         y : array-like of shape (n,), default=None
             +1 for good, -1 for a defect (or see `pos_label`). None: all are good.
         **params : dict
-            ``groups`` goes to the splitter, the rest to the detector's fit (each as requested
-            where metadata routing is on).
+            ``groups`` goes to the splitter (with ``cv="prefit"`` there is none), the rest to the
+            detector's fit. Where metadata routing is on, each as requested.
 
         Returns
         -------

@@ -161,7 +161,8 @@ class OnnxDetector:
     offset_ : float
         ``decision_function = score_samples - offset_``.
     false_alarm_rate_ : float
-        The rate promised for `offset_`; only of detectors with ``contamination="auto"``.
+        The rate promised for `offset_`; only of detectors with ``contamination="auto"``, and not
+        of a `TunedThresholdDetector`.
     image_shape_ : tuple of (int, int, int)
         Height, width and channels of the images.
     n_features_in_ : int

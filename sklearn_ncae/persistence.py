@@ -45,7 +45,8 @@ def save(detector: Any, path: str | os.PathLike[str]) -> None:
             TunedThresholdDetector
         Fitted; a `ResidualDetector` around an `NCAEReconstructor`. Of a `TunedThresholdDetector`
         around one of the detectors, or a pipeline of an `ImageLoader` and one, that one is saved,
-        with the threshold that was found.
+        with the threshold that was found: it decides alike, by its own `score_samples`. Its
+        `false_alarm_rate_` is what its held-out images say of that threshold.
     path : str or os.PathLike
         Where to, by convention ``*.ncae``. A file of that name is replaced.
 

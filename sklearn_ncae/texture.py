@@ -99,8 +99,9 @@ class TextureDetector(ImageOutlierMixin):
         What has been learned from the images.
     offset_ : float
         ``decision_function = score_samples - offset_``.
-    calibration_scores_ : ndarray of shape (min(n, 1000),), or (n_groups,)
-        Scores in cross-validation, with groups one of each; only with ``contamination="auto"``.
+    calibration_scores_ : ndarray of shape (n_calibration,)
+        Scores in cross-validation, at most 1000, with groups one of each; only with
+        ``contamination="auto"``.
     false_alarm_rate_ : float
         The rate that `offset_` stands for; only with ``contamination="auto"``.
     image_shape_ : tuple of (int, int, int)
@@ -170,7 +171,7 @@ class TextureDetector(ImageOutlierMixin):
         ------
         TypeError, ValueError
             If X is not a stack of finite images of one size, or groups has not one value for each,
-            or is the same for all.
+            or with ``contamination="auto"`` the same for all.
         """
         images = self._check_to_fit(X, y)
         of_images = check_groups(groups, len(images))
@@ -416,7 +417,8 @@ def describe_texture(images: NDArray[Any], scale: PixelScale) -> NDArray[np.floa
     descriptions : ndarray of shape (n, n_parts, n_rows, n_columns), float64
         The first parts are the brightness of the channels; each other is one channel compared at
         one distance in one direction. Each description depends on its own image alone, and not on
-        a factor that its brightness is multiplied by, unless it is hardly brighter than black.
+        a factor that its brightness is multiplied by, but for comparisons of less than two gray
+        levels, and unless it is hardly brighter than black.
     """
     return describe_textures(images, None, scale)
 
