@@ -13,6 +13,7 @@ import argparse
 import os
 from collections.abc import Callable
 from datetime import date
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -201,11 +202,16 @@ def flagged(detector: Any, images: NDArray[np.uint8]) -> str:
     return f"{100 * np.mean(detector.predict(images) == -1):.0f} %"
 
 
+def with_noise(pixels: Floats, seed: int) -> Floats:
+    """Add noise of two gray levels."""
+    return pixels + 2 * Random(seed).standard_normal(pixels.shape)
+
+
 def repeated_row(train: NDArray[np.uint8], good: NDArray[np.uint8], n_pictures: int) -> list[str]:
     """Return the false alarms where each part was photographed so often, known and not."""
     part = np.repeat(np.arange(len(train) // 2), n_pictures)
     pictures, new = (
-        changed(lambda x, seed=seed: x + 2 * Random(seed).standard_normal(x.shape))(images)
+        changed(partial(with_noise, seed=seed))(images)
         for seed, images in enumerate([train[part], good])
     )
     detectors = TextureDetector().fit(pictures), TextureDetector().fit(pictures, groups=part)
