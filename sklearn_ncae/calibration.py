@@ -67,9 +67,10 @@ def conformal_offset(scores: ArrayLike, false_alarm_rate: float) -> tuple[float,
     if k == 0:
         needed = math.ceil(round(1 / false_alarm_rate, 9)) - 1
         warnings.warn(
-            f"{n} held-out good images, or groups of them, cannot promise a false-alarm rate of "
+            f"{n} held-out good images cannot promise a false-alarm rate of "
             f"{false_alarm_rate:.3g}, the lowest they can is {1 / (n + 1):.3g}, and the offset is "
-            f"set for that. Hold out at least {needed}, or accept a higher rate.",
+            f"set for that. Hold out at least {needed} good images, or accept a higher rate. Where "
+            "groups are given, one image of each counts.",
             UserWarning,
             stacklevel=2,
         )

@@ -701,9 +701,7 @@ def test_wrong_parameters(good_images, parameters):
 
 
 def test_too_few_held_out_images_warn(good_images):
-    with pytest.warns(
-        UserWarning, match="8 held-out good images, or groups of them, cannot promise"
-    ):
+    with pytest.warns(UserWarning, match="8 held-out good images cannot promise"):
         detector = NCAEDetector(**TINY).fit(good_images)
     assert detector.false_alarm_rate_ == 1 / 9
 
