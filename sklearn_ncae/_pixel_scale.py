@@ -79,11 +79,13 @@ class PixelScale:
         # One at a time, as it fits into the cache, and in the same memory: the system would take
         # back what is as large as an image, and hand it out again for the next.
         centred, squares = np.empty((2, *images.shape[1:]), dtype)
+        # Floats may be large and nearly alike: rounding of their sum would be a contrast.
+        of_sums = np.float64 if images.dtype.kind == "f" else dtype
         for image, result, of_low, of_span in zip(images, batch, lows, spans, strict=True):
             # Into C order: the order of a sum would change its rounding.
             np.copyto(centred, image)
             for channel in range(images.shape[3]):
-                of_low[..., channel] = centred[..., channel].mean()
+                of_low[..., channel] = centred[..., channel].mean(dtype=of_sums)
             centred -= of_low
             of_span[...] = np.sqrt(np.square(centred, out=squares).mean()) + least
             np.divide(centred, of_span, out=result, casting="same_kind")

@@ -6,7 +6,7 @@ import warnings
 import bad_input
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
@@ -92,6 +92,7 @@ def images(draw):
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(X=images(), layout=st.sampled_from(sorted(LAYOUTS)))
+@example(X=np.full((2, 16, 16), 4.3611667e8, ">f4"), layout="as it is")
 def test_generated_arrays(tools, tool, X, layout):
     X = LAYOUTS[layout](X)
     reference = bad_input.plain(X)
