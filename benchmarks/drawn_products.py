@@ -171,6 +171,11 @@ def changed(change: Callable[[Floats], Floats]) -> Callable[[Any], NDArray[np.ui
     return apply
 
 
+def with_noise(pixels: Floats, n_levels: float, seed: int) -> Floats:
+    """Add noise of some gray levels."""
+    return pixels + n_levels * Random(seed).standard_normal(pixels.shape)
+
+
 SLOPE = (COLUMNS - MIDDLE) / SIDE
 #: What may be different about the pictures of the line from those of training.
 CHANGES: dict[str, Callable[[Any], NDArray[np.uint8]]] = {
@@ -179,8 +184,8 @@ CHANGES: dict[str, Callable[[Any], NDArray[np.uint8]]] = {
     "black is 10 of 255 lower": changed(lambda x: x - 10),
     "10 % more light at the right than at the left": changed(lambda x: x * (1 + 0.1 * SLOPE)),
     "40 % more light at the right than at the left": changed(lambda x: x * (1 + 0.4 * SLOPE)),
-    "noise of one gray level": changed(lambda x: x + Random(9).standard_normal(x.shape)),
-    "noise of four gray levels": changed(lambda x: x + 4 * Random(9).standard_normal(x.shape)),
+    "noise of one gray level": changed(partial(with_noise, n_levels=1, seed=9)),
+    "noise of four gray levels": changed(partial(with_noise, n_levels=4, seed=9)),
     "JPEG, quality 90": jpeg,
 }
 
@@ -202,16 +207,11 @@ def flagged(detector: Any, images: NDArray[np.uint8]) -> str:
     return f"{100 * np.mean(detector.predict(images) == -1):.0f} %"
 
 
-def with_noise(pixels: Floats, seed: int) -> Floats:
-    """Add noise of two gray levels."""
-    return pixels + 2 * Random(seed).standard_normal(pixels.shape)
-
-
 def repeated_row(train: NDArray[np.uint8], good: NDArray[np.uint8], n_pictures: int) -> list[str]:
     """Return the false alarms where each part was photographed so often, known and not."""
     part = np.repeat(np.arange(len(train) // 2), n_pictures)
     pictures, new = (
-        changed(partial(with_noise, seed=seed))(images)
+        changed(partial(with_noise, n_levels=2, seed=seed))(images)
         for seed, images in enumerate([train[part], good])
     )
     detectors = TextureDetector().fit(pictures), TextureDetector().fit(pictures, groups=part)

@@ -18,6 +18,7 @@ from sklearn_ncae._threshold_search import (
     mean_over_folds,
     promised_count,
     rate_for_promise,
+    share_below,
 )
 
 Floats = NDArray[np.float64]
@@ -127,8 +128,3 @@ class EnoughRecall:
             thresholds = np.union1d(thresholds, just_above(to_find, np.concatenate(scores)))
         best = int(np.searchsorted(thresholds, to_find, side="right"))
         return Choice(thresholds, best, 1 - share_below(folds.scores_of(1, scores), thresholds))
-
-
-def share_below(ordered: Floats, thresholds: Floats) -> Floats:
-    """Return the share of scores, in ascending order, that is below each threshold."""
-    return np.searchsorted(ordered, thresholds) / ordered.size

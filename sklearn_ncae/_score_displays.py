@@ -17,7 +17,7 @@ from sklearn_ncae._drawing import (
     scores_and_threshold,
 )
 from sklearn_ncae._optional import import_extra
-from sklearn_ncae._threshold_search import check_costs, mean_cost
+from sklearn_ncae._threshold_search import check_costs, mean_cost, share_below
 
 
 class ScoreDistributionDisplay:
@@ -431,8 +431,8 @@ class ThresholdDisplay:
         good, defect = np.sort(values[labels == 1]), np.sort(values[labels == -1])
         # One threshold above every score, where all images are flagged.
         thresholds = np.append(np.unique(values), np.nextafter(values.max(), np.inf))
-        false_alarm_rate = np.searchsorted(good, thresholds, side="left") / len(good)
-        miss_rate = 1 - np.searchsorted(defect, thresholds, side="left") / len(defect)
+        false_alarm_rate = share_below(good, thresholds)
+        miss_rate = 1 - share_below(defect, thresholds)
         mean_costs = None
         if costs is not None:
             mean_costs = mean_cost(costs, labels, miss_rate, false_alarm_rate)

@@ -236,6 +236,13 @@ def promised_count(rate: float, n_images: int, n_scores: int) -> int:
     return (k - 1) * n_scores // n_images + 1
 
 
+def share_below(
+    ordered: NDArray[np.float64], thresholds: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return the share of scores, in ascending order, that is below each threshold."""
+    return np.searchsorted(ordered, thresholds) / ordered.size
+
+
 def just_above(score: float, scores: NDArray[np.float64]) -> float:
     """Return the threshold halfway between `score` and the next larger one of `scores`."""
     larger = np.append(scores[scores > score], np.inf).min()

@@ -36,7 +36,6 @@ from sklearn_ncae._objectives import (
     FewFalseAlarms,
     Folds,
     Objective,
-    share_below,
 )
 from sklearn_ncae._one_class_split import OneClassSplit, as_rows, good_only
 from sklearn_ncae._out_of_fold import fit_and_score, response, response_names, seeded_clone
@@ -46,6 +45,7 @@ from sklearn_ncae._threshold_search import (
     cost_metric,
     cost_offset,
     scorer_metric,
+    share_below,
 )
 from sklearn_ncae.near_duplicates import leakage_report, near_duplicate_groups
 

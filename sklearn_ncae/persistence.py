@@ -23,7 +23,6 @@ from sklearn_ncae._fitted_parts import after_loading
 from sklearn_ncae._image_outliers import ImageOutlierMixin
 from sklearn_ncae._model_archive import ModelArchive, ModelFileError, refusing, write_archive
 from sklearn_ncae._model_document import decode, encode, holds, leaves
-from sklearn_ncae.model_selection import TunedThresholdDetector
 
 _FORMAT = "sklearn-ncae model"
 _FORMAT_VERSION = 5
@@ -89,6 +88,8 @@ def save(detector: Any, path: str | os.PathLike[str]) -> None:
     >>> bool((loaded.score_samples(X) == detector.score_samples(X)).all())
     True
     """
+    from sklearn_ncae.model_selection import TunedThresholdDetector  # not needed to load
+
     if isinstance(detector, TunedThresholdDetector):
         detector = _with_threshold_found(detector)
     name = type(detector).__name__
@@ -125,8 +126,8 @@ def save(detector: Any, path: str | os.PathLike[str]) -> None:
         ) from error
 
 
-def _with_threshold_found(tuned: TunedThresholdDetector) -> Any:
-    """Return the detector within, which decides by itself what the outer one decides."""
+def _with_threshold_found(tuned: Any) -> Any:
+    """Return the detector within a `TunedThresholdDetector`, which then decides as that does."""
     check_is_fitted(tuned)
     detector = copy(after_loading(tuned.detector_))
     if isinstance(detector, ImageOutlierMixin):  # or it is none that a model file holds

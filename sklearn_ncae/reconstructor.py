@@ -278,10 +278,10 @@ class NCAEReconstructor(BaseEstimator):
         ------
         TypeError, ValueError
             If X is not a stack of images, or too small for the network or for early stopping; if
-            groups has not one value for each image; if
-            the loss becomes infinite or nan; if with `warm_start` the shape of the images or the
-            network differ from those of the previous fit; if with `checkpoint_path` the images
-            (of which two are compared), the network or its training differ from those of the file.
+            groups has not one value for each image; if the loss becomes infinite or nan; if with
+            `warm_start` the shape of the images or the network differ from those of the previous
+            fit; if with `checkpoint_path` the images (of which two are compared), the network or
+            its training differ from those of the file.
         """
         images, _ = check_image_stack(self, X, image_shape=self.image_shape, reset=True)
         return self._fit_rows(images, np.arange(len(images)), check_groups(groups, len(images)))
