@@ -6,7 +6,7 @@ trained, and `choose`, which takes the threshold. A new one is a new class here,
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ from sklearn_ncae._threshold_search import (
     check_fold_labels,
     just_above,
     mean_over_folds,
-    promised_count,
+    promised_score,
     rate_for_promise,
     share_below,
 )
@@ -34,20 +34,32 @@ class Folds:
         Which images; one may be in several folds.
     labels : list of ndarray of int
         +1 for good and -1 for a defect.
+    groups : list of ndarray of int
+        Which group each image is of, which a promise counts once; without groups, itself.
     """
 
     rows: list[NDArray[np.intp]]
     labels: list[NDArray[np.int64]]
+    groups: list[NDArray[np.intp]]
 
-    def count(self, label: int) -> tuple[int, int]:
-        """Return how many images have a label, and how often they are left out."""
-        rows = np.concatenate(self.rows)[np.concatenate(self.labels) == label]
-        return np.unique(rows).size, rows.size
+    def _of(self, label: int, values: list[NDArray[Any]]) -> NDArray[Any]:
+        return np.concatenate(values)[np.concatenate(self.labels) == label]
 
     def scores_of(self, label: int, scores: list[Floats]) -> Floats:
         """Return the scores of the images with a label, in ascending order."""
-        of_all = np.concatenate(scores)
-        return np.sort(of_all[np.concatenate(self.labels) == label])
+        return np.sort(self._of(label, scores))
+
+    def rate_for_promise(self, rate: float | None, label: int) -> float:
+        """Return the share allowed on the wrong side, or say that too few have the label."""
+        kind = "good images" if label == 1 else "defects"
+        n_groups = np.unique(self._of(label, self.groups)).size
+        if n_groups < np.unique(self._of(label, self.rows)).size:
+            kind = f"groups of {kind}"
+        return rate_for_promise(rate, n_groups, kind)
+
+    def promised_score(self, rate: float, label: int, scores: list[Floats]) -> float:
+        """Return the score that keeps a rate of those below, among images with a label."""
+        return promised_score(rate, self._of(label, scores), self._of(label, self.groups))
 
 
 class Choice(NamedTuple):
@@ -95,13 +107,11 @@ class FewFalseAlarms:
 
     def prepare(self, folds: Folds) -> None:
         """Raise ValueError if there are too few good images for the promise."""
-        n_images, n_scores = folds.count(1)
-        rate = rate_for_promise(self.rate, n_images, "good images")
-        self._rank = promised_count(rate, n_images, n_scores)
+        self._promised = folds.rate_for_promise(self.rate, 1)
 
     def choose(self, folds: Folds, scores: list[Floats], thresholds: Floats, exact: bool) -> Choice:
         """Take the highest that keeps the promise; its value is the recall."""
-        highest = folds.scores_of(1, scores)[self._rank - 1]
+        highest = folds.promised_score(self._promised, 1, scores)
         if not exact:
             thresholds = np.union1d(thresholds, highest)
         best = int(np.searchsorted(thresholds, highest, side="right")) - 1
@@ -117,13 +127,12 @@ class EnoughRecall:
 
     def prepare(self, folds: Folds) -> None:
         """Raise ValueError if there are too few defects for the promise."""
-        n_images, n_scores = folds.count(-1)
-        rate = rate_for_promise(1 - self.recall, n_images, "defects")
-        self._rank = promised_count(rate, n_images, n_scores)
+        self._promised = folds.rate_for_promise(1 - self.recall, -1)
 
     def choose(self, folds: Folds, scores: list[Floats], thresholds: Floats, exact: bool) -> Choice:
         """Take the lowest that keeps the promise; its value is the share of good that pass."""
-        to_find = folds.scores_of(-1, scores)[-self._rank]
+        # Of the highest scores: those above may be missed.
+        to_find = -folds.promised_score(self._promised, -1, [-one for one in scores])
         if not exact:
             thresholds = np.union1d(thresholds, just_above(to_find, np.concatenate(scores)))
         best = int(np.searchsorted(thresholds, to_find, side="right"))

@@ -226,14 +226,22 @@ def rate_for_promise(rate: float | None, n_images: int, kind: str) -> float:
     return rate
 
 
-def promised_count(rate: float, n_images: int, n_scores: int) -> int:
-    """Return k such that the k-th most extreme of `n_scores` scores keeps the promised rate.
+def promised_score(
+    rate: float, scores: NDArray[np.float64], groups: NDArray[np.intp]
+) -> np.float64:
+    """Return the highest threshold that keeps a promised rate of new scores below it.
 
-    Repeated splits give several scores per image, `n_scores` > `n_images`; the finite-sample
-    correction counts each image once.
+    Of n groups it is the k-th lowest score, ``k = floor(rate * (n + 1))``. A group may have
+    several scores, of several images or of repeated splits; together they count once.
     """
-    k = min(math.floor(rate * (n_images + 1) + 1e-9), n_images)
-    return (k - 1) * n_scores // n_images + 1
+    _, of_scores, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    n = sizes.size
+    k = min(math.floor(rate * (n + 1) + 1e-9), n)
+    order = np.argsort(scores)
+    weights = 1 / sizes[of_scores[order]]
+    groups_below = np.cumsum(weights) - weights
+    # Sums of such shares may be rounded up.
+    return scores[order][np.searchsorted(groups_below, k - 1 + 1e-9, side="right") - 1]
 
 
 def share_below(

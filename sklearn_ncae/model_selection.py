@@ -29,6 +29,7 @@ from sklearn.utils.validation import _num_samples, check_is_fitted
 
 from sklearn_ncae._all_or_nothing import all_or_nothing
 from sklearn_ncae._fitted_parts import after_loading
+from sklearn_ncae._hold_out import check_groups
 from sklearn_ncae._labels import check_detection_labels
 from sklearn_ncae._objectives import (
     BestMetric,
@@ -154,9 +155,8 @@ class TunedThresholdDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
     over calibration sets. With folds or with refit the detectors differ slightly and the
     statement is approximate. A target that needs k = 0 cannot be promised and is an error: a
     rate of 1 % needs at least 99 good images. `min_recall` does the same with the defects. With
-    ``groups``, folds hold whole groups, but each image counts: where several images show one part,
-    their number promises more than it should. Give one image of each part then, or let a detector
-    of this package hold out whole groups, by its ``contamination="auto"``.
+    ``groups``, n is the number of groups, and the images of each count as one [2]_: four
+    photographs of a part tell little more about other parts than one does.
 
     **Scores must be comparable** between the detectors of the folds and the refitted one. They
     are for most, but the ``score_samples`` of :class:`~sklearn.svm.OneClassSVM` grows with the
@@ -176,6 +176,8 @@ class TunedThresholdDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
     ----------
     .. [1] Lei, G'Sell, Rinaldo, Tibshirani, Wasserman: Distribution-free predictive inference
        for regression. JASA 113 (2018).
+    .. [2] Lee, Barber, Willett: Distribution-free inference with hierarchical data. arXiv
+       2306.06342 (2023).
 
     Examples
     --------
@@ -278,8 +280,9 @@ class TunedThresholdDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
         y : array-like of shape (n,), default=None
             +1 for good, -1 for a defect (or see `pos_label`). None: all are good.
         **params : dict
-            ``groups`` goes to the splitter (with ``cv="prefit"`` there is none), the rest to the
-            detector's fit. Where metadata routing is on, each as requested.
+            ``groups``, what images of the same part have in common, goes to the splitter and
+            makes targets count parts; the rest goes to the detector's fit. Where metadata routing
+            is on, each as requested.
 
         Returns
         -------
@@ -303,9 +306,10 @@ class TunedThresholdDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
         given = self._check_thresholds()
 
         # What can go wrong with the splits is found before the detectors are trained.
+        groups = check_groups(params.get("groups"), labels.size)
         splits, fit_params = self._splits(X, y, labels, params)
         rows = [test for _, test in splits]
-        folds = Folds(rows, [labels[test] for test in rows])
+        folds = Folds(rows, *([of[test] for test in rows] for of in (labels, groups)))
         objective.prepare(folds)
 
         scores = self._fit_and_score_folds(X, labels, splits, fit_params)
@@ -410,12 +414,12 @@ class TunedThresholdDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
 
         if isinstance(self.cv, str):
             return [(None, np.arange(labels.size))], fit_params
-        if self._makes_splitter:
-            y = labels
-            splitter = self._make_splitter(labels, grouped="groups" in split_params)
-        else:
+        if self._has_splitter:
             # A user's splitter may expect the user's labels.
             splitter, y = check_cv(self.cv), labels if y is None else y
+        else:
+            y = labels
+            splitter = self._make_splitter(labels, grouped="groups" in split_params)
         folds = splitter.split(X, y, **split_params)
         if isinstance(self.cv, Real) and not isinstance(self.cv, Integral):
             folds = islice(folds, 1)  # a single holdout
@@ -431,8 +435,9 @@ class TunedThresholdDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
         return splits, fit_params
 
     @property
-    def _makes_splitter(self) -> bool:
-        return self.cv is None or isinstance(self.cv, Real)
+    def _has_splitter(self) -> bool:
+        """Whether `cv` is one, and not None, a number or "prefit"."""
+        return not (self.cv is None or isinstance(self.cv, Real | str))
 
     def _make_splitter(self, labels: NDArray[np.int64], *, grouped: bool) -> Any:
         """Make the splitter that None, a number of folds or a share stand for."""
@@ -570,8 +575,8 @@ class TunedThresholdDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
                 method_mapping=MethodMapping().add(caller="fit", callee="fit"),
             )
             .add(
-                # What is made here takes groups, if there are any.
-                splitter=StratifiedGroupKFold() if self._makes_splitter else self.cv,
+                # What is made here takes groups, if there are any; without a splitter they count.
+                splitter=self.cv if self._has_splitter else StratifiedGroupKFold(),
                 method_mapping=MethodMapping().add(caller="fit", callee="split"),
             )
         )

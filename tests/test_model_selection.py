@@ -372,6 +372,54 @@ def test_folds_made_here_hold_whole_groups(routed, cv, n_folds):
     assert not any(tested & trained for tested, trained in folds)
 
 
+def test_a_promise_counts_groups_in_the_place_of_images():
+    X = np.random.default_rng(0).normal(size=(48, 1))
+    groups = np.repeat(np.arange(12), 4)
+    tuned = TunedThresholdDetector(FirstColumn(), max_false_alarm_rate=0.05)
+    tuned.fit(X)  # 48 images can promise it
+    with pytest.raises(ValueError, match="12 groups of good images cannot promise"):
+        tuned.fit(X, groups=groups)
+    y = np.where(groups < 4, -1, 1)
+    tuned = TunedThresholdDetector(FirstColumn(), min_recall=0.9, cv=2)
+    tuned.fit(X, y)
+    with pytest.raises(ValueError, match="4 groups of defects cannot promise"):
+        tuned.fit(X, y, groups=groups)
+
+
+@pytest.mark.parametrize("routed", [False, True])
+def test_groups_count_where_the_detector_is_fitted_already(routed):
+    X = np.arange(40.0)[:, np.newaxis]
+    groups = np.repeat(np.arange(20), 2)
+    detector = FirstColumn().fit(X)
+    with sklearn.config_context(enable_metadata_routing=routed):
+        tuned = TunedThresholdDetector(detector, max_false_alarm_rate=0.2, cv="prefit")
+        tuned.fit(X, groups=groups)
+    # Of 20 groups, floor(0.2 * 21) = 4: the first image that three whole groups are below.
+    assert tuned.offset_ == 6.0
+
+
+@settings(max_examples=30)
+@given(
+    sizes=st.lists(st.integers(1, 6), min_size=8, max_size=40),
+    seed=st.integers(0, 1000),
+    rate=st.sampled_from([0.12, 0.2, 0.35]),
+)
+def test_images_of_a_group_have_the_weight_of_one(sizes, seed, rate):
+    rng = np.random.default_rng(seed)
+    X = np.concatenate([rng.normal() + 0.3 * rng.normal(size=(size, 1)) for size in sizes])
+    groups = np.repeat(np.arange(len(sizes)), sizes)
+    detector = FirstColumn().fit(X)
+    tuned = TunedThresholdDetector(detector, max_false_alarm_rate=rate, cv="prefit")
+    threshold = tuned.fit(X, groups=groups).offset_
+    allowed = int(rate * (len(sizes) + 1) + 1e-9) - 1
+
+    def groups_below(threshold):
+        return sum((X[groups == group] < threshold).mean() for group in np.unique(groups))
+
+    assert groups_below(threshold) <= allowed + 1e-6
+    assert groups_below(np.nextafter(threshold, np.inf)) > allowed
+
+
 def test_repeated_splits_do_not_count_images_twice():
     X = np.random.default_rng(0).normal(size=(12, 1))
     cv = RepeatedStratifiedKFold(n_splits=3, n_repeats=10, random_state=0)
