@@ -47,7 +47,7 @@ class Checkpoint(keras.callbacks.Callback):
         super().__init__()
         self.path = Path(path)
         self.batches = batches
-        self.training = json.loads(json.dumps(training))
+        self.training = json.loads(json.dumps(training, default=_number))
         self.epoch = 0
         self.history: dict[str, list[float]] = {}
         self._state: dict[str, Any] | None = None
@@ -121,3 +121,8 @@ class Checkpoint(keras.callbacks.Callback):
 
     def _variables(self) -> list[Any]:
         return [*self.model.variables, *self.model.optimizer.variables]
+
+
+def _number(value: Any) -> Any:
+    """Return what JSON has in the place of NumPy's numbers and arrays of them."""
+    return np.asarray(value).tolist()

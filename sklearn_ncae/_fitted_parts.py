@@ -42,7 +42,7 @@ def groups_for(detector: Any, groups: Any) -> dict[str, Any]:
     """Return groups as the `fit` of a detector takes them; nothing if it takes none."""
     if has_fit_parameter(detector, "groups") or hasattr(detector, "_takes_groups"):
         return {"groups": groups}
-    if isinstance(detector, Pipeline) and has_fit_parameter(detector[-1], "groups"):
+    if isinstance(detector, Pipeline) and groups_for(detector[-1], groups):
         routed = get_config()["enable_metadata_routing"]
         return {"groups" if routed else f"{detector.steps[-1][0]}__groups": groups}
     return {}

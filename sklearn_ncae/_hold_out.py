@@ -1,6 +1,6 @@
 """Which images are held out of training: single ones, or all that show the same part."""
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import numpy as np
@@ -36,7 +36,11 @@ def check_groups(groups: Any, n: int) -> Rows:
         return np.arange(n)
     # What is no array stays as it is: in an array of text, a nan would be a name.
     given = np.asarray(groups).tolist() if hasattr(groups, "__array__") else groups
-    if not isinstance(given, list | tuple) or not all(isinstance(one, Hashable) for one in given):
+    if (
+        not isinstance(given, Sequence)
+        or isinstance(given, str | bytes)
+        or not all(isinstance(one, Hashable) for one in given)
+    ):
         raise ValueError(
             f"groups must be an array or list of one number or name for each image, got a "
             f"{type(groups).__name__}: {groups!r:.100}"

@@ -1,12 +1,13 @@
 """Layouts of image stacks, checked with NumPy alone, for what runs without scikit-learn too."""
 
 import os
-import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
+
+from sklearn_ncae._warn import warn
 
 # Pixels of the images that are worked on at a time (as float32: 64 MB).
 _CHUNK_PIXELS = 16_000_000
@@ -221,10 +222,32 @@ def warn_of_other_unit(
     factor = max(-lowest, largest) / max(-low, high)
     # One value throughout is of any unit, and what is not finite is for others to refuse.
     if (lowest < largest and factor < _OTHER_UNIT[0]) or _OTHER_UNIT[1] < factor < np.inf:
-        warnings.warn(
+        warn(
             f"The images have values from {lowest:g} to {largest:g}, and those that {name} was "
             f"fitted on from {low:g} to {high:g}. If they are in another unit, their scores mean "
-            "nothing: bring them to that of training.",
-            UserWarning,
-            stacklevel=4,
+            "nothing: bring them to that of training."
         )
+
+
+def full_scale(images: NDArray[Any]) -> tuple[float, float]:
+    """Return black and white of images: by their dtype, or else the usual ones that hold them."""
+    if images.dtype in (np.uint8, np.uint16):
+        return 0.0, float(np.iinfo(images.dtype).max)
+    low, high = float(images.min()), float(images.max())
+    usual = (1.0, 255.0, 65535.0) if images.dtype.kind in "fb" else (255.0, 65535.0)
+    # What was resampled or sharpened may be a little above 1, and is not of 8 bits for that.
+    white = next((white for white in usual if high <= max(white, 1.5)), None)
+    if low < 0 or white is None:
+        return low, high if high > low else low + 1.0
+    return 0.0, white
+
+
+def strongest_channel(residuals: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return (n, h, w): per pixel the signed residual of the channel where it is largest.
+
+    A mean over channels would hide a change of hue, whose signs cancel.
+    """
+    if residuals.ndim == 3:
+        return residuals
+    strongest = np.abs(residuals).argmax(axis=-1, keepdims=True)
+    return np.take_along_axis(residuals, strongest, axis=-1)[..., 0]

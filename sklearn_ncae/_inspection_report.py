@@ -173,7 +173,7 @@ def _columns(
         columns["names"].append(one.name)
         columns["scores"].append(one.score)
         columns["p_values"].append(None if math.isnan(one.p_value) else one.p_value)
-        columns["thumbs"].append(_thumbnail(one.image, side))
+        columns["thumbs"].append(_thumbnail(one, side))
         if one.map is not None:
             maps.append(shrunk(one.map, _MAP_SIDE))
         if labels is not None:
@@ -184,8 +184,9 @@ def _columns(
     return columns | {"thumbType": "image/webp"}
 
 
-def _thumbnail(image: NDArray[Any], side: int) -> str:
-    picture = picture_of(image)
+def _thumbnail(one: ImageScore, side: int) -> str:
+    assert one.image is not None
+    picture = picture_of(one.image, one.black_and_white)
     picture.thumbnail((side, side))
     return _encoded(picture, format="WEBP", quality=75)
 

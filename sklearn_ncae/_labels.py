@@ -1,11 +1,12 @@
 """The label convention of outlier detectors, checked in one place."""
 
-import warnings
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import column_or_1d
+
+from sklearn_ncae._warn import warn
 
 
 def check_detection_labels(
@@ -93,12 +94,10 @@ def warn_of_defects(y: Any) -> None:
         return
     n_defects = np.count_nonzero(labels == -1)
     if n_defects:
-        warnings.warn(
+        warn(
             f"{n_defects} of the {labels.size} training images are labelled -1, as defects, and "
             "are learned from like the good ones. Leave them out, or put a TunedThresholdDetector "
-            "around the detector, which does.",
-            UserWarning,
-            stacklevel=6,
+            "around the detector, which does."
         )
 
 

@@ -200,8 +200,8 @@ _OPTIONAL = {
     "_texture",  # of files from before there was texture
     "_trained_on",
 }
-# Made from the rest after loading.
-_NOT_SAVED = {"_model"}
+# Made from the rest after loading; and what scikit-learn's metadata routing asks for in training.
+_NOT_SAVED = {"_model", "_metadata_request"}
 
 
 def leaves(nested: Any) -> Iterator[Any]:

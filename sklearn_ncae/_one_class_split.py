@@ -1,6 +1,5 @@
 """Cross-validation that trains on good images only."""
 
-import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +9,7 @@ from sklearn.model_selection import BaseCrossValidator, check_cv
 from sklearn.utils.metadata_routing import get_routing_for_object
 
 from sklearn_ncae._labels import check_detection_labels
+from sklearn_ncae._warn import warn
 
 
 class OneClassSplit(BaseCrossValidator):
@@ -106,11 +106,9 @@ class OneClassSplit(BaseCrossValidator):
             train, test = good_only(train, labels, fold), as_rows(test)
             if np.unique(labels[test]).size < n_classes:
                 missing = "defect" if (labels[test] == 1).all() else "good image"
-                warnings.warn(
+                warn(
                     f"Test fold {fold} has no {missing}: ROC AUC, F1 and the like are undefined "
-                    "there (nan). Use a stratified splitter, shuffle, or use fewer folds.",
-                    UserWarning,
-                    stacklevel=2,
+                    "there (nan). Use a stratified splitter, shuffle, or use fewer folds."
                 )
             yield train, test
 

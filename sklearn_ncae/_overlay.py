@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sklearn_ncae._image_arrays import full_scale
 from sklearn_ncae._optional import import_extra
 
 # Levels of a map: the colour of each, and how much of the image it covers.
@@ -17,23 +18,11 @@ _COVER = 0.75
 _LEAST_SPAN = 0.1
 
 
-def full_scale(images: NDArray[Any]) -> tuple[float, float]:
-    """Return black and white of images: by their dtype, or else the usual ones that hold them."""
-    if images.dtype in (np.uint8, np.uint16):
-        return 0.0, float(np.iinfo(images.dtype).max)
-    low, high = float(images.min()), float(images.max())
-    usual = (1.0, 255.0, 65535.0) if images.dtype.kind in "fb" else (255.0, 65535.0)
-    white = next((white for white in usual if high <= white), None)
-    if low < 0 or white is None:
-        return low, high if high > low else low + 1.0
-    return 0.0, white
-
-
-def picture_of(image: NDArray[Any]) -> Any:
+def picture_of(image: NDArray[Any], black_and_white: tuple[float, float] | None = None) -> Any:
     """Return an image (h, w) or (h, w, c) as a gray or colour picture of 8 bits."""
     pil = import_extra("PIL.Image", "images")
     if image.dtype != np.uint8:
-        black, white = full_scale(image)
+        black, white = black_and_white or full_scale(image)
         scaled = (image.astype(np.float64) - black) / (white - black)
         image = np.rint(255 * np.clip(scaled, 0, 1)).astype(np.uint8)
     if image.ndim == 3 and image.shape[2] != 3:
@@ -83,10 +72,14 @@ def map_levels(of_image: NDArray[np.float32], low: float, high: float) -> Any:
     return picture
 
 
-def overlay_picture(image: NDArray[Any], of_image: NDArray[np.float32]) -> Any:
+def overlay_picture(
+    image: NDArray[Any],
+    of_image: NDArray[np.float32],
+    black_and_white: tuple[float, float] | None = None,
+) -> Any:
     """Return the image in colour with its map drawn over it, quiet where most of the map is."""
     pil = import_extra("PIL.Image", "images")
-    picture = picture_of(image).convert("RGBA")
+    picture = picture_of(image, black_and_white).convert("RGBA")
     low = float(np.quantile(of_image, 0.9))
     marked = map_levels(of_image, low, max(1.0, low + _LEAST_SPAN))
     if marked is not None:

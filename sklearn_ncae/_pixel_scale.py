@@ -79,8 +79,9 @@ class PixelScale:
         # One at a time, as it fits into the cache, and in the same memory: the system would take
         # back what is as large as an image, and hand it out again for the next.
         centred, squares = np.empty((2, *images.shape[1:]), dtype)
-        # Floats may be large and nearly alike: rounding of their sum would be a contrast.
-        of_sums = np.float64 if images.dtype.kind == "f" else dtype
+        # Of more than 8 bits, pixels may be large and nearly alike: rounding of their sum would be
+        # a contrast.
+        of_sums = dtype if images.dtype.itemsize == 1 else np.float64
         for image, result, of_low, of_span in zip(images, batch, lows, spans, strict=True):
             # Into C order: the order of a sum would change its rounding.
             np.copyto(centred, image)

@@ -6,8 +6,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sklearn_ncae._fitted_parts import part_with
+from sklearn_ncae._image_arrays import full_scale, strongest_channel
 from sklearn_ncae._labels import check_detection_labels
 from sklearn_ncae._optional import import_extra
+from sklearn_ncae.residuals import residual_image
 
 _MAX_ROWS = 50
 _VERDICTS = {
@@ -131,9 +133,7 @@ class ResidualMapDisplay:
         if limit is not None and not limit > 0:
             raise ValueError(f"limit must be positive, got {limit!r}; pass None to choose it.")
 
-        residuals = strongest_channel(
-            np.asarray(self.images, np.float32) - np.asarray(self.reconstructions, np.float32)
-        )
+        residuals = strongest_channel(residual_image(self.images, self.reconstructions))
         if limit is None:
             # The percentile ignores single hot pixels; the maximum over rows keeps the noise of
             # good rows pale next to a defect, however small the defect is.
@@ -144,7 +144,7 @@ class ResidualMapDisplay:
                 "blue_orange", ["#0b4a8f", "#2f8fd8", "#f4f4f4", "#f5870a", "#b34700"]
             )
         norm = colors.Normalize(-limit, limit)
-        low, high = _display_range(self.images)
+        low, high = full_scale(np.asarray(self.images))
 
         axes = self._make_axes(ax, plt)
         for row, row_axes in enumerate(axes):
@@ -261,7 +261,7 @@ class ResidualMapDisplay:
             y=y,
             masks=masks,
             scores=scores,
-            decisions=np.where(scores < 0, -1, 1),
+            decisions=np.where(scores >= 0, 1, -1),
             pos_label=pos_label,
             ax=ax,
             limit=limit,
@@ -404,25 +404,6 @@ def _check_row_count(n_rows: int) -> None:
             f"{n_rows}. Choose some, such as the most abnormal: "
             "X[np.argsort(detector.score_samples(X))[:8]]."
         )
-
-
-def strongest_channel(residuals: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return (n, h, w): per pixel the signed residual of the channel where it is largest.
-
-    A mean over channels would hide a change of hue, whose signs cancel.
-    """
-    if residuals.ndim == 3:
-        return residuals
-    strongest = np.abs(residuals).argmax(axis=-1, keepdims=True)
-    return np.take_along_axis(residuals, strongest, axis=-1)[..., 0]
-
-
-def _display_range(images: NDArray[Any]) -> tuple[float, float]:
-    """Return the values drawn black and white: 0 to 255 for uint8, else those of the images."""
-    if images.dtype == np.uint8:
-        return 0.0, 255.0
-    low, high = float(np.min(images)), float(np.max(images))
-    return low, high if high > low else low + 1.0
 
 
 def _as_picture(image: NDArray[Any], low: float, high: float) -> NDArray[np.float64]:

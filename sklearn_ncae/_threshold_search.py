@@ -5,7 +5,6 @@ Throughout, an image is reported as a defect if its score is below the threshold
 
 import inspect
 import math
-import warnings
 from collections.abc import Callable, Mapping
 from numbers import Real
 from typing import Any
@@ -16,6 +15,7 @@ from sklearn.metrics import get_scorer
 from sklearn.utils import assert_all_finite, check_consistent_length, column_or_1d
 
 from sklearn_ncae._labels import check_detection_labels
+from sklearn_ncae._warn import warn
 
 DEFAULT_RATE = 0.05
 
@@ -209,12 +209,10 @@ def rate_for_promise(rate: float | None, n_images: int, kind: str) -> float:
     smallest = 1 / (n_images + 1)
     if rate is None:
         if smallest > DEFAULT_RATE + 1e-9:
-            warnings.warn(
+            warn(
                 f"{n_images} {kind} cannot promise the default rate of {DEFAULT_RATE:g}, which "
                 f"takes {_images_needed(DEFAULT_RATE)}. The threshold is for {smallest:.3g}, the "
-                "smallest rate they can promise.",
-                UserWarning,
-                stacklevel=6,
+                "smallest rate they can promise."
             )
         return max(DEFAULT_RATE, smallest)
     if rate < smallest - 1e-9:

@@ -15,8 +15,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.svm import OneClassSVM
 from sklearn.utils._param_validation import Interval
-from sklearn.utils.validation import check_array, check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 
+from sklearn_ncae._all_or_nothing import all_or_nothing
 from sklearn_ncae._image_arrays import check_values, without_mask
 from sklearn_ncae.detector import ResidualDetector
 from sklearn_ncae.images import _check_paths, read_image
@@ -62,6 +63,7 @@ class MeanBrightnessDetector(OutlierMixin, BaseEstimator):
         self.contamination = contamination
 
     @_fit_context(prefer_skip_nested_validation=True)
+    @all_or_nothing
     def fit(self, X: ArrayLike, y: Any = None) -> Self:
         """Learn the median brightness and the threshold.
 
@@ -126,6 +128,12 @@ class MeanBrightnessDetector(OutlierMixin, BaseEstimator):
         ndarray of shape (n,), dtype int64
         """
         return np.where(self.decision_function(X) >= 0, 1, -1)
+
+    def __sklearn_tags__(self) -> Any:
+        """Declare that images are accepted beside tables."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.three_d_array = True
+        return tags
 
     def _score(self, brightness: NDArray[np.float64]) -> NDArray[np.float64]:
         return -np.abs(brightness - self.center_)
@@ -201,12 +209,10 @@ class PCAReconstructor(BaseEstimator):
         -------
         self : PCAReconstructor
         """
-        images = np.asarray(X)
-        rows = check_array(images.reshape(len(images), -1) if images.ndim > 2 else X)
+        rows = self._rows(X, reset=True)
         n_components = min(self.n_components, *rows.shape)
         with np.errstate(invalid="ignore"):  # shares of a variance that is 0, if all are equal
             self.pca_ = PCA(n_components, random_state=self.random_state).fit(rows)
-        self.n_features_in_ = self.pca_.n_features_in_
         return self
 
     def predict(self, X: ArrayLike) -> NDArray[np.floating[Any]]:
@@ -221,9 +227,25 @@ class PCAReconstructor(BaseEstimator):
         reconstructions : ndarray of the shape of X
         """
         check_is_fitted(self)
-        images = np.asarray(X)
-        codes = self.pca_.transform(images.reshape(len(images), -1))
-        return self.pca_.inverse_transform(codes).reshape(images.shape)
+        codes = self.pca_.transform(self._rows(X, reset=False))
+        return self.pca_.inverse_transform(codes).reshape(np.shape(X))
+
+    def _rows(self, X: Any, *, reset: bool) -> NDArray[Any]:
+        """Check images, and return the pixels of each as a row."""
+        name = type(self).__name__
+        images = np.asarray(without_mask(X, name))
+        # n_features_in_ counts pixel values, not rows of pixels.
+        rows = validate_data(
+            self, images.reshape(len(images), -1) if images.ndim > 2 else X, reset=reset
+        )
+        check_values(rows, name)
+        return rows
+
+    def __sklearn_tags__(self) -> Any:
+        """Declare that images are accepted beside tables."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.three_d_array = True
+        return tags
 
 
 def usual_detectors(

@@ -13,10 +13,11 @@ conformal p-values", Annals of Statistics 51(1), 2023.
 """
 
 import math
-import warnings
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from sklearn_ncae._warn import warn
 
 
 def conformal_offset(scores: ArrayLike, false_alarm_rate: float) -> tuple[float, float]:
@@ -66,13 +67,11 @@ def conformal_offset(scores: ArrayLike, false_alarm_rate: float) -> tuple[float,
     k = math.floor(round(false_alarm_rate * (n + 1), 9))
     if k == 0:
         needed = math.ceil(round(1 / false_alarm_rate, 9)) - 1
-        warnings.warn(
+        warn(
             f"{n} held-out good images cannot promise a false-alarm rate of "
             f"{false_alarm_rate:.3g}, the lowest they can is {1 / (n + 1):.3g}, and the offset is "
             f"set for that. Hold out at least {needed} good images, or accept a higher rate. Where "
-            "groups are given, one image of each counts.",
-            UserWarning,
-            stacklevel=2,
+            "groups are given, one image of each counts."
         )
         k = 1
     return float(ordered[k - 1]), k / (n + 1)

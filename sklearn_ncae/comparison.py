@@ -1,7 +1,6 @@
 """Several detectors on the same splits, with a verdict on which differences are real."""
 
 import time
-import warnings
 from collections.abc import Callable, Mapping
 from numbers import Integral
 from typing import Any
@@ -20,6 +19,7 @@ from sklearn_ncae._fitted_parts import groups_for
 from sklearn_ncae._labels import check_detection_labels
 from sklearn_ncae._one_class_split import as_rows
 from sklearn_ncae._optional import import_extra
+from sklearn_ncae._warn import warn
 from sklearn_ncae.baselines import MeanBrightnessDetector
 
 FIGURES = ("accuracy", "roc_auc", "prc_auc", "f1")
@@ -214,12 +214,10 @@ def _checked_splits(
         if groups is not None:
             shared = np.intersect1d(_safe_indexing(groups, train), _safe_indexing(groups, test))
             if shared.size:
-                warnings.warn(
+                warn(
                     f"Split {index}: {shared.size} groups are in both the training and the test "
                     "fold, so the figures may be too good. Use a splitter that keeps groups "
-                    "together, such as StratifiedGroupKFold.",
-                    UserWarning,
-                    stacklevel=3,
+                    "together, such as StratifiedGroupKFold."
                 )
         splits.append((train[labels[train] == 1] if fit_on == "good" else train, test))
     return splits

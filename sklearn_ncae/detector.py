@@ -1,7 +1,6 @@
 """The outlier detectors: residual statistics of any reconstructor, and of the NCAE."""
 
 import os
-import warnings
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from copy import copy
@@ -22,6 +21,7 @@ from sklearn_ncae._fitted_parts import groups_for
 from sklearn_ncae._hold_out import Rows, check_groups, hold_out, one_of_each
 from sklearn_ncae._image_arrays import chunks
 from sklearn_ncae._image_outliers import ImageOutlierMixin
+from sklearn_ncae._warn import warn
 from sklearn_ncae.reconstructor import NCAEReconstructor
 from sklearn_ncae.residuals import (
     DEFECT_MAP_STATISTICS,
@@ -33,8 +33,8 @@ from sklearn_ncae.residuals import (
 from sklearn_ncae.texture import (
     TextureModel,
     describe_texture,
-    describe_textures,
     held_out_peaks,
+    peaks_of,
     representative_rows,
 )
 
@@ -596,19 +596,17 @@ class NCAEDetector(_ResidualDetectorBase):
         self._texture = None
         if "texture" in self._names:
             learned = representative_rows(rows)
-            descriptions = describe_textures(images, learned, reconstructor._scale)
+            descriptions = describe_texture(images, reconstructor._scale, learned)
             self._texture = TextureModel.of(descriptions)
         return reconstructor
 
     def _warn_of_known_images(self) -> None:
         """Warn that images that are held out now may have been trained on by the previous fit."""
-        warnings.warn(
+        warn(
             "With warm_start=True, images held out to set the threshold may be among those that "
             "the previous fit trained on: new good parts may be called defective more often than "
             "false_alarm_rate_. Give an integer random_state and the same images and groups again, "
-            "or set the threshold by other images.",
-            UserWarning,
-            stacklevel=4,
+            "or set the threshold by other images."
         )
 
     def _statistics_in_training(
@@ -619,7 +617,7 @@ class NCAEDetector(_ResidualDetectorBase):
         if "texture" not in names:
             return statistics
         # What a model says of the images it has learned is no measure of others.
-        descriptions = describe_textures(images, rows, self.reconstructor_._scale)
+        descriptions = describe_texture(images, self.reconstructor_._scale, rows)
         peaks = held_out_peaks(descriptions, groups)
         return np.insert(statistics, names.index("texture"), peaks, axis=1)
 
@@ -740,4 +738,4 @@ class NCAEDetector(_ResidualDetectorBase):
 
     def _texture_peaks(self, images: NDArray[Any]) -> NDArray[np.float64]:
         assert self._texture is not None  # or no statistic would need it
-        return self._texture.peaks(describe_texture(images, self.reconstructor_._scale))
+        return peaks_of(images, self.reconstructor_._scale, self._texture)

@@ -3,22 +3,23 @@
 import math
 import os
 import time
-import warnings
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from joblib import Parallel, delayed
 from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 
-from sklearn_ncae._fitted_parts import fitted_offset, part_with
-from sklearn_ncae._image_arrays import without_mask
-from sklearn_ncae._overlay import full_scale
+from sklearn_ncae._fitted_parts import after_loading, fitted_offset, part_with
+from sklearn_ncae._image_arrays import full_scale, strongest_channel, without_mask
 from sklearn_ncae._pixel_scale import scale_of
-from sklearn_ncae._residual_maps import strongest_channel
+from sklearn_ncae._warn import warn
 from sklearn_ncae.calibration import conformal_p_values
 from sklearn_ncae.datasets import _walk_images
 from sklearn_ncae.images import ImageLoader
@@ -42,11 +43,15 @@ class ImageScore:
     p_value : float
         How rarely a good image looks as abnormal; nan where the detector cannot say.
     decision : {"good", "defect", "error"}
-        Whether the score is below the threshold; "error" for a file that cannot be read.
+        Whether the score is below the threshold; "error" for a file that cannot be read, or an
+        image that gets no score.
     error : str
-        Why the file cannot be read, else empty.
+        Why there is no score, else empty.
     image : ndarray of shape (h, w) or (h, w, c), or None
         The image as the detector saw it, where maps were asked for.
+    black_and_white : tuple of (float, float), or None
+        The values that are black and white in it, the same for all images that are scored
+        together, where maps were asked for.
     map : ndarray of shape (h, w), float32 in [0, 1], or None
         How strongly each pixel deviates, where maps were asked for and the detector makes them.
     """
@@ -57,6 +62,7 @@ class ImageScore:
     decision: str
     error: str = ""
     image: NDArray[Any] | None = None
+    black_and_white: tuple[float, float] | None = None
     map: NDArray[np.float32] | None = None
 
 
@@ -74,7 +80,7 @@ def find_image_files(
     Returns
     -------
     list of str
-        Each file once; those of a folder in alphabetical order.
+        Each file once; those of a folder in alphabetical order, and then those of its subfolders.
 
     Raises
     ------
@@ -121,15 +127,11 @@ def _listed(paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) ->
 
 
 def _warn_unreadable(error: OSError) -> None:
-    warnings.warn(
-        f"The folder {error.filename!r} is left out: it cannot be read ({error.strerror}).",
-        UserWarning,
-        stacklevel=4,
-    )
+    warn(f"The folder {error.filename!r} is left out: it cannot be read ({error.strerror}).")
 
 
 def read_image_files(
-    loader: ImageLoader, paths: Sequence[str]
+    loader: ImageLoader, paths: Sequence[str], *, size: tuple[int, int] | None = None
 ) -> tuple[list[str], NDArray[Any] | None, dict[str, str]]:
     """Read image files, and list those that cannot be read instead of raising.
 
@@ -139,6 +141,8 @@ def read_image_files(
         How to read.
     paths : sequence of str
         The files.
+    size : tuple of (int, int), default=None
+        Height and width that the images must have; by default those of most of them.
 
     Returns
     -------
@@ -158,28 +162,38 @@ def read_image_files(
     """
     if not paths:
         return [], None, {}
-    try:
-        return list(paths), loader.transform(list(paths)), {}
-    except (OSError, ValueError) as error:
-        if len(paths) == 1:
-            return [], None, {paths[0]: str(error)}
+    loader = _raising(loader)
+    with suppress(OSError, ValueError):
+        stack = loader.transform(list(paths))
+        if size is None or stack.shape[1:3] == size:
+            return list(paths), stack, {}
     # Some file is bad: read them one by one to find out which.
-    errors: dict[str, str] = {}
-    images: dict[str, NDArray[Any]] = {}
-    for path in paths:
-        try:
-            image = loader.transform([path])[0]
-        except (OSError, ValueError) as error:
-            errors[path] = str(error)
-            continue
-        first = next(iter(images.values()), image)
-        if image.shape == first.shape:
-            images[path] = image
-        else:
-            errors[path] = (
-                f"Its size {image.shape[:2]} is not that of the others, {first.shape[:2]}."
-            )
+    parallel = Parallel(n_jobs=getattr(loader, "n_jobs", None), prefer="threads")
+    read = dict(zip(paths, parallel(delayed(_read)(loader, path) for path in paths), strict=True))
+    errors = {path: image for path, image in read.items() if isinstance(image, str)}
+    images = {path: image for path, image in read.items() if not isinstance(image, str)}
+    if size is None and images:
+        size = Counter(image.shape[:2] for image in images.values()).most_common(1)[0][0]
+    for path in [path for path, image in images.items() if image.shape[:2] != size]:
+        shape = images.pop(path).shape[:2]
+        errors[path] = f"{path!r} is of size {shape}, and not of that of the others, {size}."
     return list(images), np.stack(list(images.values())) if images else None, errors
+
+
+def _raising(loader: Any) -> Any:
+    """Return a loader that raises: what it skips would be a black image here."""
+    if isinstance(loader, ImageLoader) and loader.on_error != "raise":
+        return clone(loader).set_params(on_error="raise")
+    return loader
+
+
+def _read(loader: Any, path: str) -> NDArray[Any] | str:
+    """Return the image in a file, or why it cannot be read."""
+    try:
+        image: NDArray[Any] = loader.transform([path])[0]
+    except (OSError, ValueError) as error:
+        return str(error)
+    return image
 
 
 def score_images(
@@ -217,15 +231,16 @@ def score_images(
     Yields
     ------
     ImageScore
-        One for each image, in the order of X. A file that cannot be read has the decision
-        "error" and says why; the others are scored.
+        One for each image, in the order of X. A file that cannot be read, or whose image is not
+        of the detector's size, has the decision "error" and says why; the others are scored.
 
     Raises
     ------
     TypeError
         If the detector has no threshold, or does not say of what size its images are.
     ValueError
-        If `chunk_size` is less than 1, or there are more or fewer names than images.
+        If `chunk_size` is less than 1, `threshold` is nan, or there are more or fewer names than
+        images.
 
     See Also
     --------
@@ -254,9 +269,12 @@ def score_images(
     of_paths = isinstance(X[0], str | os.PathLike)
     if names is None:
         names = [os.fspath(path) for path in X] if of_paths else [str(i) for i in range(len(X))]
-    loader, last = _reader(detector, n_jobs) if of_paths else (None, detector)
     if threshold is None:
         threshold = threshold_of(detector)
+    if math.isnan(threshold):
+        raise ValueError("threshold=nan would call nothing a defect; give a number.")
+    loader, last, size = _reader(detector, n_jobs) if of_paths else (None, _found(detector), None)
+    black_and_white = None
 
     for start in range(0, len(X), chunk_size):
         part = slice(start, start + chunk_size)
@@ -268,25 +286,33 @@ def score_images(
             keys = readable
         else:
             keys = [os.fspath(path) for path in X[part]]
-            readable, images, errors = read_image_files(loader, keys)
+            readable, images, errors = read_image_files(loader, keys, size=size)
         position = {key: i for i, key in enumerate(readable)}
         scores = p_values = np.empty(0)
         of_image: NDArray[np.float32] | None = None
         if images is not None:
             scores = np.asarray(last.score_samples(images), np.float64)
             p_values = _p_values(last, images, scores)
-            of_image = _maps(last, images) if maps else None
+            if maps:
+                if black_and_white is None:
+                    black_and_white = _black_and_white(last, images if of_paths else X)
+                of_image = _maps(last, images, threshold, black_and_white)
         for key, name in zip(keys, names[part], strict=True):
             if key not in position:
                 yield ImageScore(name, math.nan, math.nan, "error", errors[key])
                 continue
             i = position[key]
+            if math.isnan(scores[i]):
+                error = "The detector gives it no score (nan)."
+                yield ImageScore(name, math.nan, math.nan, "error", error)
+                continue
             yield ImageScore(
                 name,
                 float(scores[i]),
                 float(p_values[i]),
                 "defect" if scores[i] < threshold else "good",
                 image=images[i] if maps and images is not None else None,
+                black_and_white=black_and_white,
                 map=None if of_image is None else of_image[i],
             )
 
@@ -436,22 +462,28 @@ def watch_folder(
         files = find_image_files(filter(os.path.lexists, paths))
 
 
-def _reader(detector: Any, n_jobs: int | None) -> tuple[Any, Any]:
-    """Split what takes files into what reads them and the detector of images."""
-    if hasattr(detector, "best_estimator_"):
-        return _reader(detector.best_estimator_, n_jobs)
+def _found(detector: Any) -> Any:
+    """Return what a search has found."""
+    return getattr(detector, "best_estimator_", detector)
+
+
+def _reader(detector: Any, n_jobs: int | None) -> tuple[Any, Any, tuple[int, int] | None]:
+    """Split what takes files into what reads them and the detector of images.
+
+    The third is the height and width of the images that the detector takes, where it says so.
+    """
+    detector = _found(detector)
     if isinstance(getattr(detector, "detector_", None), Pipeline):  # with a threshold of its own
-        loader, last = _reader(detector.detector_, n_jobs)
+        loader, last, size = _reader(detector.detector_, n_jobs)
         detector = copy(detector)
         detector.detector_ = last
-        return loader, detector
+        return loader, detector, size
     if isinstance(detector, Pipeline) and len(detector) > 1:
-        steps = detector.steps[:-1]
-        name, loader = steps[0]
-        if isinstance(loader, ImageLoader):  # a file that it skips is no black image here
-            steps[0] = name, clone(loader).set_params(on_error="raise")
-        return Pipeline(steps), detector[-1]
-    return loader_for(detector, n_jobs=n_jobs), detector
+        *steps, (_, last) = detector.steps
+        shape = getattr(part_with(last, "image_shape_")[0], "image_shape_", None)
+        size = shape[:2] if shape and after_loading(detector) is last else None
+        return Pipeline([(name, _raising(step)) for name, step in steps]), last, size
+    return loader_for(detector, n_jobs=n_jobs), detector, None
 
 
 def _pixel_range(detector: Any) -> tuple[float, float] | None:
@@ -462,22 +494,39 @@ def _pixel_range(detector: Any) -> tuple[float, float] | None:
     return None if scale is None else scale.pixel_range
 
 
+def _shift(detector: Any) -> float:
+    """Return what its scores are less than those of the detector inside."""
+    return getattr(detector, "_shift", 0.0)
+
+
 def _p_values(
     detector: Any, images: NDArray[Any], scores: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    last = detector[-1] if isinstance(detector, Pipeline) else detector
-    if hasattr(last, "calibration_scores_"):
-        return conformal_p_values(last.calibration_scores_, scores)
-    if hasattr(detector, "p_values"):
-        return np.asarray(detector.p_values(images), np.float64)
-    return np.full(len(scores), math.nan)
+    part = part_with(detector, "calibration_scores_")[0]
+    p_values = np.full(len(scores), math.nan)
+    if part is not None:
+        scored = ~np.isnan(scores)
+        of_part = scores[scored] + _shift(detector)
+        p_values[scored] = conformal_p_values(part.calibration_scores_, of_part)
+    elif hasattr(detector, "p_values"):
+        p_values[:] = detector.p_values(images)
+    return p_values
 
 
-def _maps(detector: Any, images: NDArray[Any]) -> NDArray[np.float32] | None:
+def _black_and_white(detector: Any, images: Any) -> tuple[float, float]:
+    """Return the values that are black and white, of the images that are to be drawn alike."""
+    dtype = getattr(images, "dtype", None)
+    known = None if dtype in (np.uint8, np.uint16) else _pixel_range(detector)
+    return full_scale(np.asarray(images if known is None else known))
+
+
+def _maps(
+    detector: Any, images: NDArray[Any], threshold: float, black_and_white: tuple[float, float]
+) -> NDArray[np.float32] | None:
     part, inputs = part_with(detector, "anomaly_map", images)
     if part is not None:
-        # Strongest at twice what makes an image a defect.
-        strongest = 2 * max(-part.offset_, _LEAST_THRESHOLD)
+        # Strongest at twice what makes an image a defect, in the units of the part's scores.
+        strongest = 2 * max(-(threshold + _shift(detector)), _LEAST_THRESHOLD)
         return np.clip(part.anomaly_map(inputs) / np.float32(strongest), 0, 1)
     part, inputs = part_with(detector, "defect_map", images)
     if part is not None:
@@ -486,5 +535,5 @@ def _maps(detector: Any, images: NDArray[Any]) -> NDArray[np.float32] | None:
     if part is None:
         return None
     residual = np.abs(strongest_channel(np.asarray(part.residual(inputs), np.float32)))
-    black, white = full_scale(images)
+    black, white = black_and_white
     return np.clip(residual / np.float32(_STRONG_RESIDUAL * (white - black)), 0, 1)

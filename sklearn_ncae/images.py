@@ -23,6 +23,7 @@ from sklearn_ncae._image_arrays import (
     with_squares,
 )
 from sklearn_ncae._optional import import_extra
+from sklearn_ncae._warn import warn
 
 # The largest value of 12 bits.
 _TWELVE_BITS = 4095
@@ -207,7 +208,8 @@ class ImageLoader(TransformerMixin, BaseEstimator):
     Attributes
     ----------
     unreadable_ : dict of int to str
-        With ``on_error="skip"``, the rows that the last `transform` has skipped, and why.
+        With ``on_error="skip"``, the rows that the last `transform` has skipped, and why; absent
+        if it raised.
 
     See Also
     --------
@@ -327,6 +329,7 @@ class ImageLoader(TransformerMixin, BaseEstimator):
         self._validate_params()  # a stateless transformer may be used without fit
         size = _check_size(self.size)
         paths = _check_paths(X)
+        self.__dict__.pop("unreadable_", None)  # of other files
         read = _decode if self.on_error == "raise" else _decode_or_error
         # Threads, because Pillow releases the interpreter lock while it decodes. A generator,
         # because a list of images and their stack would be in memory together.
@@ -356,11 +359,9 @@ class ImageLoader(TransformerMixin, BaseEstimator):
         if self.on_error == "skip":
             self.unreadable_ = {i: str(error) for i, error in errors.items()}
         if errors:
-            warnings.warn(
+            warn(
                 f"{len(errors)} of {len(paths)} files cannot be read, and what is said of them "
-                f"means nothing: {' '.join(map(str, errors.values()))}",
-                UserWarning,
-                stacklevel=2,
+                f"means nothing: {' '.join(map(str, errors.values()))}"
             )
         return images
 
@@ -424,12 +425,10 @@ def _decode(
     if deep:
         values = np.asarray(image)
         if dtype == "uint8" and 0 < values.max() <= _TWELVE_BITS:
-            warnings.warn(
+            warn(
                 f"A 16-bit file has no value above {_TWELVE_BITS}, as those of 10- and 12-bit "
                 "cameras: of 8 bits, few gray levels are left. Read it with dtype='uint16' or "
-                "'float32', or write such files with their values times 16.",
-                UserWarning,
-                stacklevel=2,
+                "'float32', or write such files with their values times 16."
             )
         bands = [pil.fromarray(values.astype(np.float32))]
     else:

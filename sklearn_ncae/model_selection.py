@@ -3,7 +3,6 @@
 Everything here works with any scikit-learn outlier detector and with pipelines ending in one.
 """
 
-import warnings
 from collections.abc import Mapping
 from itertools import islice
 from numbers import Integral, Real
@@ -48,6 +47,7 @@ from sklearn_ncae._threshold_search import (
     scorer_metric,
     share_below,
 )
+from sklearn_ncae._warn import warn
 from sklearn_ncae.near_duplicates import leakage_report, near_duplicate_groups
 
 __all__ = [
@@ -306,8 +306,7 @@ class TunedThresholdDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
         given = self._check_thresholds()
 
         # What can go wrong with the splits is found before the detectors are trained.
-        groups = check_groups(params.get("groups"), labels.size)
-        splits, fit_params = self._splits(X, y, labels, params)
+        splits, groups, fit_params = self._splits(X, y, labels, params)
         rows = [test for _, test in splits]
         folds = Folds(rows, *([of[test] for test in rows] for of in (labels, groups)))
         objective.prepare(folds)
@@ -383,11 +382,7 @@ class TunedThresholdDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
             except ValueError as error:
                 if objective is not None or self.pos_label is not None:
                     raise
-                warnings.warn(
-                    f"y is ignored and all images are taken as good. {error}",
-                    UserWarning,
-                    stacklevel=5,
-                )
+                warn(f"y is ignored and all images are taken as good. {error}")
                 labels = all_good
         if not (labels == 1).any():
             raise ValueError("There is no good image (y = +1): a detector learns from good images.")
@@ -402,8 +397,11 @@ class TunedThresholdDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
 
     def _splits(
         self, X: Any, y: Any, labels: NDArray[np.int64], params: dict[str, Any]
-    ) -> tuple[list[tuple[Any, NDArray[np.intp]]], dict[str, Any]]:
-        """Return (good training indices or None, test indices) of each fold, and fit's params."""
+    ) -> tuple[list[tuple[Any, NDArray[np.intp]]], NDArray[np.intp], dict[str, Any]]:
+        """Return the folds, the groups and fit's params.
+
+        A fold is (good training indices or None, test indices).
+        """
         if get_config()["enable_metadata_routing"]:
             routed = process_routing(self, "fit", **params)
             fit_params, split_params = routed.detector.fit, routed.splitter.split
@@ -412,8 +410,9 @@ class TunedThresholdDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
             groups = fit_params.pop("groups", None)
             split_params = {} if groups is None else {"groups": groups}
 
+        of_images = check_groups(split_params.get("groups", params.get("groups")), labels.size)
         if isinstance(self.cv, str):
-            return [(None, np.arange(labels.size))], fit_params
+            return [(None, np.arange(labels.size))], of_images, fit_params
         if self._has_splitter:
             # A user's splitter may expect the user's labels.
             splitter, y = check_cv(self.cv), labels if y is None else y
@@ -432,7 +431,7 @@ class TunedThresholdDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
                 f"refit=False keeps the detector of a single split, but cv gives {len(splits)}. "
                 "Use refit=True, or a float cv such as 0.25."
             )
-        return splits, fit_params
+        return splits, of_images, fit_params
 
     @property
     def _has_splitter(self) -> bool:
@@ -492,13 +491,11 @@ class TunedThresholdDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
         shift = abs(typical - np.median(fold_typical))
         # Few images make the folds themselves differ; that is noise, not another scale.
         if shift > spread + np.std(fold_typical) and spread > 0:
-            warnings.warn(
+            warn(
                 "The scores of the refitted detector are not comparable with those of the folds: "
                 f"typical training scores differ by {shift:.3g}, while half of the good images lie "
                 f"within {spread:.3g}. The threshold is not reliable. Use "
-                "response_method='decision_function', or a float cv with refit=False.",
-                UserWarning,
-                stacklevel=5,
+                "response_method='decision_function', or a float cv with refit=False."
             )
         return fold_scores
 

@@ -8,7 +8,6 @@ gives a detector. See the page on saving models for when to use what.
 import importlib.metadata
 import os
 import platform
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import copy
@@ -23,6 +22,7 @@ from sklearn_ncae._fitted_parts import after_loading
 from sklearn_ncae._image_outliers import ImageOutlierMixin
 from sklearn_ncae._model_archive import ModelArchive, ModelFileError, refusing, write_archive
 from sklearn_ncae._model_document import decode, encode, holds, leaves
+from sklearn_ncae._warn import warn
 
 _FORMAT = "sklearn-ncae model"
 _FORMAT_VERSION = 5
@@ -111,12 +111,10 @@ def save(detector: Any, path: str | os.PathLike[str]) -> None:
     }
     document["summary"] = _summary(detector, sorted(left_out))
     if left_out:
-        warnings.warn(
+        warn(
             f"The {name} is saved without its {', '.join(sorted(left_out))}: a model file has no "
             "place for code and objects. They matter for training alone, the loaded detector "
-            "scores the same. Set them before you fit it again.",
-            UserWarning,
-            stacklevel=2,
+            "scores the same. Set them before you fit it again."
         )
     try:
         write_archive(path, document, arrays, check=_read)

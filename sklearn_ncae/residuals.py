@@ -449,6 +449,8 @@ class ResidualStatistics(TransformerMixin, BaseEstimator):
             if not reset and not hasattr(self, "n_features_in_"):
                 return check_array(X, estimator=self)
             return validate_data(self, X, reset=reset)
+        if reset:
+            self.__dict__.pop("n_features_in_", None)
         X = check_array(X, ensure_2d=False, allow_nd=True, estimator=self)
         if X.ndim < 2 or 0 in X.shape:
             raise ValueError(

@@ -183,7 +183,7 @@ class TextureDetector(ImageOutlierMixin):
         self.n_samples_fit_ = len(images)
         self._scale = PixelScale.of(images, per_image=True)
         rows = representative_rows(np.arange(len(images)))
-        descriptions = describe_textures(images, rows, self._scale)
+        descriptions = describe_texture(images, self._scale, rows)
         self.texture_ = TextureModel.of(descriptions)
         if self.contamination == "auto":
             scores = -held_out_peaks(descriptions, of_images[rows])
@@ -214,7 +214,7 @@ class TextureDetector(ImageOutlierMixin):
             If X is not a stack of finite images as in `fit`.
         """
         images, _ = self._check(X)
-        return -self.texture_.peaks(describe_texture(images, self._scale))
+        return -peaks_of(images, self._scale, self.texture_)
 
     def anomaly_map(self, X: ArrayLike) -> NDArray[np.float32]:
         """Show where images are rougher or smoother than good ones.
@@ -393,7 +393,9 @@ def held_out_peaks(descriptions: Floats, groups: NDArray[np.intp]) -> NDArray[np
     return peaks
 
 
-def describe_texture(images: NDArray[Any], scale: PixelScale) -> NDArray[np.float64]:
+def describe_texture(
+    images: NDArray[Any], scale: PixelScale, rows: NDArray[np.intp] | None = None
+) -> NDArray[np.float64]:
     """Describe the texture of images place by place.
 
     The image is shrunk to about 128 pixels and divided by a grid of 16 by 16 cells. Each pixel is
@@ -411,6 +413,8 @@ def describe_texture(images: NDArray[Any], scale: PixelScale) -> NDArray[np.floa
     scale : PixelScale
         Brightness is counted from its `black`; what is much darker than its range, of which a gray
         level is a 255th, counts as noise.
+    rows : ndarray of int, default=None
+        Which of the images to describe; None: all.
 
     Returns
     -------
@@ -420,7 +424,21 @@ def describe_texture(images: NDArray[Any], scale: PixelScale) -> NDArray[np.floa
         a factor that its brightness is multiplied by, but for comparisons of less than two gray
         levels, and unless it is hardly brighter than black.
     """
-    return describe_textures(images, None, scale)
+    none = np.empty((0, *description_shape(images.shape[1:])))
+    return np.concatenate([none, *_descriptions(images, scale, rows)])
+
+
+def peaks_of(images: NDArray[Any], scale: PixelScale, model: TextureModel) -> NDArray[np.float64]:
+    """Describe images and return their peaks; their descriptions are not in memory together."""
+    return np.concatenate([model.peaks(part) for part in _descriptions(images, scale, None)])
+
+
+def _descriptions(
+    images: NDArray[Any], scale: PixelScale, rows: NDArray[np.intp] | None
+) -> Iterator[Floats]:
+    """Yield the descriptions of a few images at a time."""
+    n_pixels = _PIXELS_AT_ONCE * block_size(images.shape[1:]) ** 2
+    return (_describe_at_once(part, scale) for part in chunks(images, rows, n_pixels))
 
 
 def _describe_at_once(images: NDArray[Any], scale: PixelScale) -> Floats:
@@ -455,16 +473,6 @@ def representative_rows(rows: NDArray[np.intp]) -> NDArray[np.intp]:
     """Take at most 1000 rows, at even distances: more would take time and teach little more."""
     n = min(len(rows), _MAX_TEXTURES)
     return rows[np.linspace(0, len(rows) - 1, n).astype(np.intp)]
-
-
-def describe_textures(
-    images: NDArray[Any], rows: NDArray[np.intp] | None, scale: PixelScale
-) -> Floats:
-    """Describe some of many images, or all, a few at a time; see `describe_texture`."""
-    shape = images.shape[1:]
-    parts = chunks(images, rows, _PIXELS_AT_ONCE * block_size(shape) ** 2)
-    none = np.empty((0, *description_shape(shape)))
-    return np.concatenate([none, *(_describe_at_once(part, scale) for part in parts)])
 
 
 def description_shape(image_shape: tuple[int, ...]) -> tuple[int, int, int]:

@@ -10,6 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 from scikeras.wrappers import BaseWrapper
 from sklearn.utils.validation import check_array
 
+from sklearn_ncae._image_arrays import without_mask
+
 
 class KerasReconstructor(BaseWrapper):
     """Your own Keras autoencoder as a reconstructor.
@@ -146,6 +148,10 @@ class KerasReconstructor(BaseWrapper):
 
 def _check_images(X: ArrayLike) -> NDArray[np.float32]:
     checked: NDArray[np.float32] = check_array(
-        X, ensure_2d=False, allow_nd=True, dtype=np.float32, input_name="X"
+        without_mask(X, "KerasReconstructor"),
+        ensure_2d=False,
+        allow_nd=True,
+        dtype=np.float32,
+        input_name="X",
     )
     return checked

@@ -57,6 +57,17 @@ def test_resumed_training_equals_an_uninterrupted_one(good_images, tmp_path, tra
     assert os.listdir(tmp_path) == []
 
 
+def test_parameters_may_be_numbers_of_numpy(good_images, tmp_path):
+    path = tmp_path / "training.npz"
+    of_numpy = {"filters": np.array([4, 8]), "epochs": np.int64(4), "batch_size": np.int64(8)}
+    parameters = {**TINY, **of_numpy, "checkpoint_path": path}
+    reconstructor = NCAEReconstructor(callbacks=[Interrupt(KeyboardInterrupt())], **parameters)
+    with pytest.raises(KeyboardInterrupt):
+        reconstructor.fit(good_images)
+    plain = {**TINY, "checkpoint_path": path}
+    assert NCAEReconstructor(**plain).fit(good_images).n_iter_ == 4
+
+
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="the others make none ahead")
 @pytest.mark.parametrize("training", ["repair", "reconstruct"])
 def test_results_do_not_depend_on_the_number_of_cores(training, monkeypatch, good_images, tmp_path):

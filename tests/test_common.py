@@ -4,12 +4,14 @@ import pytest
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from sklearn_ncae import NCAEDetector, NCAEReconstructor, ResidualDetector, ResidualStatistics
-from sklearn_ncae.baselines import PCAReconstructor
+from sklearn_ncae.baselines import MeanBrightnessDetector, PCAReconstructor
 from sklearn_ncae.texture import TextureDetector
 
 ESTIMATORS = [
+    MeanBrightnessDetector(),
     NCAEDetector(filters=(2,), epochs=1, random_state=0),
     NCAEReconstructor(filters=(2,), epochs=1, random_state=0),
+    PCAReconstructor(2),
     ResidualDetector(PCAReconstructor(2), random_state=0),
     ResidualStatistics(),
     TextureDetector(),

@@ -21,7 +21,6 @@ from sklearn.model_selection import (
 from sklearn.neighbors import LocalOutlierFactor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
-from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from sklearn_ncae import NCAEDetector, comparison
 from sklearn_ncae.baselines import MeanBrightnessDetector, usual_detectors
@@ -364,6 +363,10 @@ class TestSplits:
                 {
                     "alone": detector,
                     "in a pipeline": make_pipeline(FunctionTransformer(), detector),
+                    "tuned in a pipeline": make_pipeline(
+                        FunctionTransformer(),
+                        TunedThresholdDetector(detector, max_false_alarm_rate=0.3, cv=2),
+                    ),
                     "tuned": TunedThresholdDetector(detector, max_false_alarm_rate=0.3, cv=2),
                     "without": forest(),
                 },
@@ -373,10 +376,24 @@ class TestSplits:
                 cv=StratifiedGroupKFold(2),
             )
         assert not any(table["error"])
-        # The tuned one fits folds, which get groups where they are routed.
-        assert [one is not None for one in seen].count(False) == (0 if routed else 6)
+        # The tuned ones fit folds, which get groups where they are routed.
+        assert [one is not None for one in seen].count(False) == (0 if routed else 12)
         for train, given in zip((30, 30, 30, 30), seen[:4], strict=True):
             assert len(given) == train
+
+    def test_a_tuned_threshold_gets_groups_at_the_end_of_a_pipeline_too(self):
+        X, y = make_images(n=30)
+        groups = np.arange(30) // 3
+        tuned = TunedThresholdDetector(MeanBrightnessDetector(), max_false_alarm_rate=0.1, cv=2)
+        table = compare_detectors(
+            {"tuned": tuned, "in a pipeline": make_pipeline(FunctionTransformer(), tuned)},
+            X,
+            y,
+            groups=groups,
+            cv=StratifiedGroupKFold(2),
+        )
+        for error in table.loc[["tuned", "in a pipeline"], "error"]:
+            assert "groups of good images cannot promise" in error
 
     def test_groups_on_both_sides_are_reported(self):
         X, y = make_images(n=30)
@@ -430,9 +447,14 @@ class TestWrongUse:
 
 
 class TestMeanBrightness:
-    @parametrize_with_checks([MeanBrightnessDetector()])
-    def test_contract(self, estimator, check):
-        check(estimator)
+    def test_a_failed_fit_leaves_the_previous_one(self):
+        X = np.full((20, 48), 100.0)
+        detector = MeanBrightnessDetector().fit(X)
+        for bad in (["missing.png"], np.full((3, 4, 4), np.nan)):
+            with pytest.raises((OSError, ValueError)):
+                detector.fit(bad)
+            assert detector.n_features_in_ == 48
+            assert (detector.predict(X) == 1).all()
 
     @pytest.mark.parametrize("shape", [(20, 48), (20, 6, 8), (20, 4, 4, 3)])
     @pytest.mark.parametrize("dtype", [np.uint8, np.float32])

@@ -35,7 +35,7 @@ from sklearn_ncae.baselines import PCAReconstructor
 from sklearn_ncae.images import read_image
 from sklearn_ncae.model_selection import OneClassSplit, TunedThresholdDetector
 from sklearn_ncae.residuals import DEFECT_MAP_STATISTICS, STATISTICS
-from sklearn_ncae.texture import TextureDetector, describe_textures, held_out_peaks
+from sklearn_ncae.texture import TextureDetector, describe_texture, held_out_peaks
 
 TINY = {"filters": (4, 8), "epochs": 2, "random_state": 0}
 METHODS = ["score_samples", "decision_function", "predict", "p_values"]
@@ -70,7 +70,7 @@ def test_methods_agree(detector, labelled_images):
     )
     peak = DEFECT_MAP_STATISTICS["defect_peak"].compute(detector.defect_map(X))
     rows, scale = np.arange(len(X)), detector.reconstructor_._scale
-    texture = detector._texture.peaks(describe_textures(X[..., np.newaxis], rows, scale))
+    texture = detector._texture.peaks(describe_texture(X[..., np.newaxis], scale, rows))
     quotients = (np.column_stack([peak, texture]) - detector._center) / detector._scale
     np.testing.assert_allclose(scores, -np.log(np.exp(quotients).sum(axis=1)), rtol=1e-12)
     alone = NCAEDetector(statistic="defect_peak", contamination=0.1, **TINY).fit(X)
@@ -503,7 +503,7 @@ def test_deviations_of_texture_are_those_of_other_images(good_images, eagerly):
     with eagerly():
         detector = NCAEDetector(contamination=0.1, **TINY).fit(good_images)
     X = good_images[..., np.newaxis]
-    descriptions = describe_textures(X, None, detector.reconstructor_._scale)
+    descriptions = describe_texture(X, detector.reconstructor_._scale)
     peaks = held_out_peaks(descriptions, np.arange(len(X)))
     assert detector._center[1] == np.median(peaks)
     # The network knows its training images: larger deviations of its peak count as usual too.
@@ -546,7 +546,7 @@ def test_groups_reach_the_network_and_the_texture(good_images, eagerly):
     # Of 40 images, 6 would be held out one by one; of 10 groups, 2 are.
     assert (len(good_images), detector.reconstructor_.n_samples_fit_) == (40, 32)
     X = good_images[..., np.newaxis]
-    descriptions = describe_textures(X, None, detector.reconstructor_._scale)
+    descriptions = describe_texture(X, detector.reconstructor_._scale)
     assert detector._center[1] == np.median(held_out_peaks(descriptions, groups))
 
 

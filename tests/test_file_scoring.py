@@ -17,10 +17,12 @@ from sklearn_ncae.baselines import MeanBrightnessDetector, PCAReconstructor
 from sklearn_ncae.file_scoring import (
     find_image_files,
     loader_for,
+    read_image_files,
     score_images,
     threshold_of,
     watch_folder,
 )
+from sklearn_ncae.inspection import write_report
 from sklearn_ncae.model_selection import TunedThresholdDetector
 from sklearn_ncae.texture import TextureDetector
 
@@ -104,7 +106,7 @@ def test_scores_of_arrays_pipelines_and_other_detectors(detector, folder, good_i
     tuned = TunedThresholdDetector(detector, max_false_alarm_rate=0.2, cv="prefit").fit(good_images)
     assert threshold_of(tuned) == tuned.offset_
     one = next(iter(score_images(tuned, good_images, names=["first"] * 40, maps=True)))
-    assert one.name == "first" and np.isnan(one.p_value) and one.map.shape == (16, 16)
+    assert one.name == "first" and 0 < one.p_value <= 1 and one.map.shape == (16, 16)
 
     rows = good_images.reshape(40, -1)
     forest = IsolationForest(n_estimators=10, random_state=0).fit(rows)
@@ -143,6 +145,76 @@ def test_files_of_another_size_are_errors_where_nothing_resizes(folder, good_ima
     scored = list(score_images(pipeline, find_image_files([folder])))
     (bad,) = [one for one in scored if one.decision == "error"]
     assert bad.name.endswith("02.png") and "(20, 20)" in bad.error
+
+
+@pytest.mark.parametrize("n_odd", [1, 3])
+def test_an_odd_file_does_not_decide_what_size_the_others_have(folder, good_images, n_odd):
+    for i in range(n_odd):
+        Image.fromarray(good_images[0]).resize((20, 20)).save(folder / f"0{i}.png")
+    files = find_image_files(folder)
+    readable, images, errors = read_image_files(ImageLoader(on_error="skip"), files)
+    assert readable == files[n_odd:] and images.shape == (8, 16, 16)
+    assert list(errors) == files[:n_odd] and "00.png' is of size (20, 20)" in errors[files[0]]
+    pipeline = make_pipeline(ImageLoader(), TextureDetector(contamination=0.2).fit(good_images))
+    expected = pipeline.score_samples(files[n_odd:])
+    for chunk_size in (1, 2, 32):
+        scored = list(score_images(pipeline, files, chunk_size=chunk_size))
+        assert [one.decision for one in scored[:n_odd]] == ["error"] * n_odd
+        np.testing.assert_array_equal([one.score for one in scored[n_odd:]], expected)
+
+
+def test_what_gets_no_score_is_not_good(good_images, tmp_path):
+    class Unsure(MeanBrightnessDetector):
+        def score_samples(self, X):
+            return np.where(np.arange(len(X)) == 1, np.nan, super().score_samples(X))
+
+    detector = Unsure().fit(good_images)
+    detector.calibration_scores_ = detector.score_samples(good_images)[2:]
+    one, other, _ = score_images(detector, good_images[:3])
+    assert one.decision != "error" and not np.isnan(one.p_value)
+    assert other.decision == "error" and np.isnan(other.score) and "no score" in other.error
+    assert "no score" in write_report(tmp_path / "a.html", detector, good_images[:3]).read_text()
+    with pytest.raises(ValueError, match="threshold=nan"):
+        next(score_images(detector, good_images, threshold=np.nan))
+
+
+def test_pictures_and_maps_do_not_depend_on_the_other_images(good_images):
+    X = good_images.astype(np.float32) / 255
+    detector = ResidualDetector(PCAReconstructor(4), contamination=0.2, random_state=0).fit(X)
+    X[0, 0, 0] = 1.05
+    whole = list(score_images(detector, X, maps=True))
+    for one, alone in zip(whole, score_images(detector, X, maps=True, chunk_size=1), strict=True):
+        np.testing.assert_allclose(one.map, alone.map, atol=1e-5)
+        assert one.black_and_white == alone.black_and_white == (0.0, 1.0)
+
+
+def test_maps_follow_the_threshold_in_force(good_images):
+    detector = TextureDetector().fit(good_images)
+    noisy = good_images[:1].copy()
+    noisy[:, 4:8, 4:8] = np.random.default_rng(0).integers(0, 256, (4, 4))
+    expected = np.minimum(detector.anomaly_map(noisy)[0] / 60, 1)
+    (one,) = score_images(detector, noisy, maps=True, threshold=-30)
+    np.testing.assert_allclose(one.map, expected, rtol=1e-5)
+    for response in ("score_samples", "decision_function"):
+        tuned = TunedThresholdDetector(
+            detector, max_false_alarm_rate=0.1, cv="prefit", response_method=response
+        ).fit(good_images)
+        tuned.offset_ = -30 - tuned._shift
+        (one,) = score_images(tuned, noisy, maps=True)
+        np.testing.assert_allclose(one.map, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("response", ["score_samples", "decision_function"])
+def test_a_threshold_or_a_search_around_a_detector_has_its_p_values(good_images, response):
+    texture = TextureDetector().fit(good_images)
+    expected = texture.p_values(good_images)
+    tuned = TunedThresholdDetector(
+        texture, max_false_alarm_rate=0.1, cv="prefit", response_method=response
+    ).fit(good_images)
+    search = GridSearchCV(TextureDetector(), {}, scoring=lambda d, X, y=None: 0.0, cv=2)
+    for detector in (tuned, search.fit(good_images)):
+        p_values = [one.p_value for one in score_images(detector, good_images)]
+        np.testing.assert_array_equal(p_values, expected)
 
 
 def test_a_chunk_of_bad_files_alone(detector, tmp_path):

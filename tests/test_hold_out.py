@@ -45,6 +45,10 @@ def test_groups_are_numbered_as_they_appear(groups):
     np.testing.assert_array_equal(check_groups(groups, 3), [0, 1, 0])
 
 
+def test_groups_may_be_any_sequence():
+    np.testing.assert_array_equal(check_groups(range(3), 3), [0, 1, 2])
+
+
 def test_without_groups_each_image_is_one():
     np.testing.assert_array_equal(check_groups(None, 3), [0, 1, 2])
     np.testing.assert_array_equal(one_of_each(np.arange(3), np.random.RandomState(0)), [0, 1, 2])

@@ -291,3 +291,15 @@ def test_other_steps_of_a_pipeline_may_return_tables(paths):
     pipeline = make_pipeline(ImageLoader(), ResidualStatistics(["mse", "max"]))
     table = pipeline.set_output(transform="pandas").fit_transform(paths)
     assert list(table.columns) == ["mse", "max"]
+
+
+def test_what_was_skipped_is_of_the_last_files_only(tmp_path):
+    Image.new("L", (4, 4)).save(tmp_path / "part.png")
+    good, bad = str(tmp_path / "part.png"), str(tmp_path / "missing.png")
+    loader = ImageLoader(on_error="skip")
+    with pytest.warns(UserWarning, match="1 of 2 files"):
+        loader.transform([good, bad])
+    assert list(loader.unreadable_) == [1]
+    with pytest.raises(FileNotFoundError):
+        loader.transform([bad])
+    assert not hasattr(loader, "unreadable_")

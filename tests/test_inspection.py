@@ -434,6 +434,13 @@ def test_good_rows_are_quiet_beside_a_defect():
     assert np.max(display.ax_[0, 2].images[1].get_alpha()) == 1
 
 
+def test_residuals_of_large_values_are_not_rounded_away():
+    images = np.full((1, *SHAPE), 1e9)
+    images[0, 0, 0] += 20
+    display = ResidualMapDisplay.from_predictions(images, np.full(images.shape, 1e9))
+    assert display.ax_[0, 2].images[1].get_array()[0, 0] == 20
+
+
 def test_residuals_keep_their_sign_and_the_strongest_channel():
     images = np.full((1, *SHAPE, 3), 100, np.uint8)
     images[0, 0, 0] = (160, 100, 60)

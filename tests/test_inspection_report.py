@@ -9,9 +9,9 @@ from PIL import Image
 
 from sklearn_ncae import ResidualDetector
 from sklearn_ncae._atomic import replacing
+from sklearn_ncae._image_arrays import full_scale
 from sklearn_ncae._overlay import (
     common_scale,
-    full_scale,
     map_levels,
     overlay_picture,
     picture_of,

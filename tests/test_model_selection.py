@@ -40,6 +40,7 @@ from sklearn_ncae._threshold_search import scorer_metric
 from sklearn_ncae.datasets import make_castings
 from sklearn_ncae.metrics import make_detection_scorer
 from sklearn_ncae.model_selection import OneClassSplit, TunedThresholdDetector, cost_offset
+from sklearn_ncae.texture import TextureDetector
 
 EXAMPLE = Path(__file__).parents[1] / "docs" / "examples" / "plot_threshold_search.py"
 FOREST = IsolationForest(n_estimators=10, random_state=0)
@@ -396,6 +397,31 @@ def test_groups_count_where_the_detector_is_fitted_already(routed):
         tuned.fit(X, groups=groups)
     # Of 20 groups, floor(0.2 * 21) = 4: the first image that three whole groups are below.
     assert tuned.offset_ == 6.0
+
+
+def test_groups_count_under_the_name_that_a_splitter_asks_for_them():
+    X = np.random.default_rng(0).normal(size=(48, 1))
+    groups = np.repeat(np.arange(12), 4)
+    with sklearn.config_context(enable_metadata_routing=True):
+        cv = GroupKFold(3).set_split_request(groups="part")
+        tuned = TunedThresholdDetector(FirstColumn(), max_false_alarm_rate=0.05, cv=cv)
+        with pytest.raises(ValueError, match="12 groups of good images cannot promise"):
+            tuned.fit(X, part=groups)
+
+
+@pytest.mark.parametrize(
+    "warned",
+    [
+        lambda X: TunedThresholdDetector(FirstColumn(), cv=2).fit(X[:6]),
+        lambda X: TunedThresholdDetector(FirstColumn(), cv=2).fit(X, np.arange(20) % 3),
+        lambda X: TextureDetector().fit(X[:10, :, np.newaxis]),
+    ],
+)
+def test_warnings_are_of_the_line_that_called(warned):
+    X = np.arange(20.0)[:, np.newaxis]
+    with pytest.warns(UserWarning) as caught:
+        warned(X)
+    assert {one.filename for one in caught} == {__file__}
 
 
 @settings(max_examples=30)

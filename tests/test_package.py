@@ -1,3 +1,4 @@
+import ast
 import inspect
 import pkgutil
 import re
@@ -76,6 +77,26 @@ def test_the_architecture_page_names_every_module():
     modules = pkgutil.iter_modules(sklearn_ncae.__path__)
     missing = [m.name for m in modules if f"`{m.name}`" not in text and f"`{m.name}/`" not in text]
     assert not missing, f"Give {missing} a room in docs/architecture.md"
+
+
+def test_rooms_import_from_those_above_them_only():
+    root = Path(__file__).parents[1]
+    page = (root / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| [\w ]+ \| (`.*?) \| ", page, re.M)
+    room_of = {
+        name.rstrip("/"): room
+        for room, modules in enumerate(rows)
+        for name in re.findall(r"`([\w/]+)`", modules)
+    }
+    assert len(rows) == 12
+    package = root / "sklearn_ncae"
+    for path in package.rglob("*.py"):
+        module = path.relative_to(package).with_suffix("").parts[0]
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("sklearn_ncae."):
+                imported = node.module.split(".")[1]
+                if module != "__init__":
+                    assert room_of[imported] <= room_of[module], (path, node.module)
 
 
 if __name__ == "__main__":

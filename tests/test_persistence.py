@@ -13,6 +13,7 @@ import keras
 import numpy as np
 import pandas as pd
 import pytest
+import sklearn
 import skops.io
 from PIL import Image
 from sklearn.ensemble import IsolationForest
@@ -232,6 +233,16 @@ def test_what_only_training_needs_is_left_out(good_images, tmp_path, eagerly):
 
 class Own(NCAEDetector):
     pass
+
+
+def test_a_request_for_metadata_does_not_hinder_saving(good_images, tmp_path):
+    with sklearn.config_context(enable_metadata_routing=True):
+        detector = TextureDetector().set_fit_request(groups=True).fit(good_images)
+    persistence.save(detector, tmp_path / "texture.ncae")
+    loaded = persistence.load(tmp_path / "texture.ncae")
+    np.testing.assert_array_equal(
+        loaded.score_samples(good_images), detector.score_samples(good_images)
+    )
 
 
 def test_what_a_model_file_cannot_hold(detector, good_images, tmp_path):

@@ -11,6 +11,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.metrics import roc_auc_score
 
 from sklearn_ncae import NCAEReconstructor, NeighborConv2D
+from sklearn_ncae._pixel_scale import PixelScale
 from sklearn_ncae.network import build_network
 
 TINY = {"filters": (4, 8), "epochs": 2, "random_state": 0}
@@ -268,6 +269,12 @@ def test_pickle_and_clone(good_images):
         clone(reconstructor).predict(good_images)
     with pytest.raises(NotFittedError):
         _ = clone(reconstructor).model_
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.int32, np.float32])
+def test_rounding_of_large_values_is_no_contrast(dtype):
+    X = np.full((1, 300, 300, 1), 60001, dtype)
+    assert not PixelScale(60000, 60002, per_image=True).to_network(X)[0].any()
 
 
 def test_constant_images():

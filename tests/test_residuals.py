@@ -163,6 +163,13 @@ def test_names_select_and_order():
     assert ResidualStatistics("entropy").transform(residuals).shape == (3, 1)
 
 
+def test_fitted_on_images_nothing_of_a_table_is_kept():
+    statistics = ResidualStatistics().fit(np.ones((2, 9)))
+    statistics.fit(np.ones((2, 4, 4)))
+    assert not hasattr(statistics, "n_features_in_")
+    assert statistics.transform(np.ones((2, 25))).shape == (2, 15)
+
+
 def test_pandas_output():
     describe = clone(ResidualStatistics()).set_output(transform="pandas")
     frame = describe.fit_transform(np.zeros((2, 3, 3)))

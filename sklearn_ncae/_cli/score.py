@@ -167,7 +167,10 @@ class _MapLayout:
         path = self.folder / f"{inside}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         assert one.image is not None  # maps were asked for
-        picture = picture_of(one.image) if one.map is None else overlay_picture(one.image, one.map)
+        if one.map is None:
+            picture = picture_of(one.image, one.black_and_white)
+        else:
+            picture = overlay_picture(one.image, one.map, one.black_and_white)
         with replacing(path) as written:
             picture.save(written, format="PNG")
 
