@@ -258,7 +258,7 @@ def scores_of_other_reaches(
     """Return what the score would be if other deviations of the peak were taken for usual."""
     statistics = detector._statistics(images[..., np.newaxis], ["defect_peak", "texture"])
     deviations = statistics - detector._center
-    of_peak, of_texture = detector._scale
+    of_peak, of_texture = detector._reach
     # None of these sets is so quiet in training that the least reach decides.
     of_training = of_peak / DEFECT_MAP_STATISTICS["defect_peak"].reach_factor
     reaches = {

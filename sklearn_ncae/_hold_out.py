@@ -76,7 +76,10 @@ def hold_out(groups: Rows, share: float, random_state: RandomState) -> NDArray[n
 
 
 def one_of_each(groups: Rows, random_state: RandomState) -> Rows:
-    """Draw one image of each group, and return their positions in ascending order."""
+    """Draw one image of each group, and return their positions in ascending order.
+
+    So p-values can rest on the same scores as the threshold, each of which counts alike.
+    """
     positions = random_state.permutation(len(groups))
     _, first = np.unique(groups[positions], return_index=True)
     return np.sort(positions[first])

@@ -190,8 +190,19 @@ def check_fitted_shape(shape: tuple[int, ...], fitted: tuple[int, ...], name: st
     if shape != fitted:
         raise ValueError(
             f"{name} was fitted on images of shape {fitted} (height, width, "
-            f"channels), got images of shape {shape}. Resize them, for example with "
-            "ImageLoader(size=...)."
+            f"channels), got images of shape {shape}. Resize them as those were: "
+            "ImageLoader(size=...) does so with files, and for arrays there is Pillow's "
+            "Image.resize((width, height), Image.Resampling.BOX)."
+        )
+
+
+def refuse_single(shape: tuple[int, ...], fitted: tuple[int, ...], name: str) -> None:
+    """Refuse one image, of (height, width, channels) as in fit, in the place of a stack."""
+    is_stack = int(np.prod(shape[1:])) == int(np.prod(fitted))
+    if shape in (fitted, fitted[:2]) and not is_stack:
+        raise ValueError(
+            f"{name} takes a stack of images, got an array of shape {shape}, which is one image: "
+            "give image[np.newaxis]."
         )
 
 

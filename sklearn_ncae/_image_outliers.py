@@ -1,7 +1,7 @@
 """What the outlier detectors of image stacks share, whatever they score by."""
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -10,6 +10,8 @@ from sklearn.utils import Tags
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
+from sklearn_ncae._all_or_nothing import all_or_nothing
+from sklearn_ncae._hold_out import check_groups, one_of_each
 from sklearn_ncae._image_arrays import warn_of_other_unit
 from sklearn_ncae._labels import warn_of_defects
 from sklearn_ncae._pixel_scale import scale_of
@@ -62,19 +64,74 @@ class ImageOutlierMixin(OutlierMixin, BaseEstimator):
     def _set_false_alarm_rate(self, scores: NDArray[np.float64]) -> None:
         """Set the threshold by the scores of good images that were not trained on."""
         self.calibration_scores_ = scores
-        self.offset_, self.false_alarm_rate_ = conformal_offset(scores, self.false_alarm_rate)
+        self.offset_, _ = conformal_offset(scores, self.false_alarm_rate)
 
     def _set_contamination(self, scores: NDArray[np.float64]) -> None:
         """Set the threshold by the scores of the training images."""
-        for of_another_fit in ("calibration_scores_", "false_alarm_rate_"):
-            self.__dict__.pop(of_another_fit, None)
+        self.__dict__.pop("calibration_scores_", None)  # of another fit
         self.offset_ = float(np.percentile(scores, 100.0 * self.contamination))
 
-    def _set_offset(self, offset: float) -> None:
-        """Set a threshold that was found in another way, and what the scores say of it."""
-        self.offset_ = float(offset)
-        if hasattr(self, "calibration_scores_"):
-            self.false_alarm_rate_ = promised_rate(self.calibration_scores_, self.offset_)
+    @property
+    def false_alarm_rate_(self) -> float:
+        """What share of new good images `offset_` promises at most, also if it was changed."""
+        return promised_rate(self.calibration_scores_, self.offset_)
+
+    @all_or_nothing
+    def recalibrate(
+        self,
+        X: ArrayLike | None = None,
+        groups: Any = None,
+        *,
+        false_alarm_rate: float | None = None,
+    ) -> Self:
+        """Set the threshold anew: for another rate, or by other good images.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, h, w), (n, h, w, c) or (n, n_features), default=None
+            Images of good parts that the detector was not trained on, from now on the ones that
+            the threshold and p-values rest on. None: those that did so far, with
+            ``contamination="auto"``.
+        groups : array-like of shape (n,), default=None
+            What images of the same part have in common, of which one, drawn at random, counts.
+        false_alarm_rate : float in (0, 1), default=None
+            The share of new good images that may be called defects. None: as in the parameter.
+
+        Returns
+        -------
+        self : object
+            The detector, whose parameters are as they were.
+
+        Raises
+        ------
+        NotFittedError
+            If the detector is not fitted.
+        TypeError, ValueError
+            If X or groups is not as in `fit`, or `false_alarm_rate` not between 0 and 1.
+        AttributeError
+            If X is None and no image was held out of training.
+
+        Warns
+        -----
+        UserWarning
+            If there are too few images for the rate.
+        """
+        check_is_fitted(self)
+        if X is not None:
+            scores = self.score_samples(X)
+            of_images = check_groups(groups, len(scores))
+            counted = one_of_each(of_images, np.random.RandomState(0))
+            self.calibration_scores_ = scores[counted]
+        elif not hasattr(self, "calibration_scores_"):
+            raise AttributeError(
+                f"{type(self).__name__} has no scores of images that were not trained on, as "
+                f"contamination={self.contamination!r} keeps none. Give such images as X."
+            )
+        elif groups is not None:
+            raise ValueError("groups are those of X: give both or none.")
+        rate = self.false_alarm_rate if false_alarm_rate is None else false_alarm_rate
+        self.offset_, _ = conformal_offset(self.calibration_scores_, rate)
+        return self
 
     def score_samples(self, X: ArrayLike) -> NDArray[np.float64]:
         """Score images, the lower the more abnormal."""

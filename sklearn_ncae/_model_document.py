@@ -63,10 +63,6 @@ def _is_positive(value: Any) -> bool:
     return _is_number(value) and value > 0
 
 
-def _is_rate(value: Any) -> bool:
-    return _is_number(value) and 0 <= value <= 1
-
-
 def _is_count(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
@@ -120,8 +116,8 @@ def _is_network(value: Any) -> bool:
         and 0 < len(value["filters"]) <= _MAX_LEVELS
         and all(map(_is_count, value["filters"]))
         and _is_count(value.get("bottleneck_size"))
-        and {"bottleneck", "training"} <= value.keys() <= _NETWORK
-        and value.get("block_size", 1) in (1, 2)
+        and value.keys() == _NETWORK
+        and value["block_size"] in (1, 2)
     )
 
 
@@ -143,7 +139,6 @@ _IMAGES_SEEN: dict[str, Callable[[Any], bool]] = {
 _THRESHOLD: dict[str, Callable[[Any], bool]] = {
     "offset_": _is_number,
     "calibration_scores_": _is_vector,
-    "false_alarm_rate_": _is_rate,
 }
 
 _DETECTOR = {
@@ -153,7 +148,7 @@ _DETECTOR = {
     "_layout": _is_shape,
     "_names": _is_statistics,
     "_center": _is_vector,
-    "_scale": _is_vector,
+    "_reach": _is_vector,
 }
 
 # What is saved of each class beside its parameters, and which values of it can be. A new fitted
@@ -192,13 +187,9 @@ _ATTRIBUTES: dict[str, dict[str, Callable[[Any], bool]]] = {
     },
 }
 _OPTIONAL = {
-    "n_features_in_",  # the reconstructors of older files have none
     "feature_names_in_",
     "n_samples_fit_",
     "calibration_scores_",
-    "false_alarm_rate_",
-    "_texture",  # of files from before there was texture
-    "_trained_on",
 }
 # Made from the rest after loading; and what scikit-learn's metadata routing asks for in training.
 _NOT_SAVED = {"_model", "_metadata_request"}
@@ -227,8 +218,7 @@ def _images_agree(value: Any) -> dict[str, bool]:
     shape = value.image_shape
     names = getattr(value, "feature_names_in_", None)
     return {
-        "image_shape_ and n_features_in_": getattr(value, "n_features_in_", n_features)
-        == n_features,
+        "image_shape_ and n_features_in_": value.n_features_in_ == n_features,
         "image_shape_ and feature_names_in_": names is None or len(names) == n_features,
         "image_shape and image_shape_": shape is None or (*shape, 1)[:3] == value.image_shape_,
         "_layout": math.prod(getattr(value, "_layout", value.image_shape_)) == n_features,
@@ -248,7 +238,7 @@ def _detector_agrees(detector: Any) -> dict[str, bool]:
         "_texture and image_shape_": texture is None
         or texture.mean.shape == description_shape(detector.image_shape_),
         "_center": len(detector._center) == len(detector._names),
-        "_scale": len(detector._scale) == len(detector._names) and (detector._scale > 0).all(),
+        "_reach": len(detector._reach) == len(detector._names) and (detector._reach > 0).all(),
     }
 
 

@@ -21,6 +21,7 @@ from sklearn_ncae._onnx_statistics import (
     add_texture_map,
 )
 from sklearn_ncae._pixel_scale import PixelScale, scale_of
+from sklearn_ncae.calibration import promised_rate
 from sklearn_ncae.detector import _is_two_sided, _ResidualDetectorBase, needs_detail
 from sklearn_ncae.model_selection import TunedThresholdDetector
 from sklearn_ncae.network import without_detail
@@ -115,7 +116,7 @@ def export_detector(detector: Any, path: str | PathLike[str], dtype: str, maps: 
         path,
         name=type(detector).__name__,
         version=sklearn_ncae.__version__,
-        metadata=_metadata(detector, scale, offset),
+        metadata=_metadata(detector, scale, offset, shift),
     )
 
 
@@ -190,7 +191,7 @@ def _add_ncae(
         reconstruction = take(0, n_channels)
         logits = graph.add("Squeeze", take(n_channels, n_channels + 1), integers(3))
     if not detail:
-        return Outputs(None, logits, reconstructor._network.get("block_size", 1))
+        return Outputs(None, logits, reconstructor._network["block_size"])
     reconstruction = graph.cast(reconstruction, unit)
     reconstruction = graph.add("Add", graph.add("Mul", reconstruction, span), low)
     return Outputs(reconstruction, logits)
@@ -246,7 +247,7 @@ def _joined_statistics(detector: Any) -> list[tuple[str, float, float]]:
     """List the statistics of the score, with what is subtracted and what they are divided by."""
     if isinstance(detector, TextureDetector):
         return [("texture", 0.0, 1.0)]
-    return [*zip(detector._names, detector._center, detector._scale, strict=True)]
+    return [*zip(detector._names, detector._center, detector._reach, strict=True)]
 
 
 def _quotient(graph: Graph, value: str, center: Any, scale: Any, is_two_sided: bool = False) -> str:
@@ -265,7 +266,9 @@ def _smooth_maximum(graph: Graph, quotients: list[str]) -> str:
     return graph.add("Add", largest, graph.add("Log", graph.add("Sum", *shares)))
 
 
-def _metadata(detector: Any, scale: PixelScale | None, offset: float) -> dict[str, str]:
+def _metadata(
+    detector: Any, scale: PixelScale | None, offset: float, shift: float
+) -> dict[str, str]:
     properties: dict[str, Any] = {
         "sklearn_ncae_version": sklearn_ncae.__version__,
         "detector": type(detector).__name__,
@@ -274,8 +277,10 @@ def _metadata(detector: Any, scale: PixelScale | None, offset: float) -> dict[st
         "labels": {"1": "good", "-1": "defective"},
         "image_shape": [int(side) for side in detector.image_shape_],
     }
+    if hasattr(detector, "feature_names_in_"):
+        properties["feature_names"] = [*detector.feature_names_in_]
     if scale is not None:
         properties["pixel_range"] = scale.pixel_range
-    if hasattr(detector, "false_alarm_rate_") and offset == detector.offset_:
-        properties["false_alarm_rate"] = float(detector.false_alarm_rate_)
+    if hasattr(detector, "calibration_scores_"):
+        properties["false_alarm_rate"] = promised_rate(detector.calibration_scores_, offset + shift)
     return {name: json.dumps(value) for name, value in properties.items()}

@@ -4,7 +4,6 @@ Throughout, an image is reported as a defect if its score is below the threshold
 """
 
 import inspect
-import math
 from collections.abc import Callable, Mapping
 from numbers import Real
 from typing import Any
@@ -16,6 +15,7 @@ from sklearn.utils import assert_all_finite, check_consistent_length, column_or_
 
 from sklearn_ncae._labels import check_detection_labels
 from sklearn_ncae._warn import warn
+from sklearn_ncae.calibration import n_needed, rank_for
 
 DEFAULT_RATE = 0.05
 
@@ -208,17 +208,17 @@ def rate_for_promise(rate: float | None, n_images: int, kind: str) -> float:
     """
     smallest = 1 / (n_images + 1)
     if rate is None:
-        if smallest > DEFAULT_RATE + 1e-9:
+        if not rank_for(DEFAULT_RATE, n_images):
             warn(
                 f"{n_images} {kind} cannot promise the default rate of {DEFAULT_RATE:g}, which "
-                f"takes {_images_needed(DEFAULT_RATE)}. The threshold is for {smallest:.3g}, the "
+                f"takes {n_needed(DEFAULT_RATE)}. The threshold is for {smallest:.3g}, the "
                 "smallest rate they can promise."
             )
         return max(DEFAULT_RATE, smallest)
-    if rate < smallest - 1e-9:
+    if not rank_for(rate, n_images):
         raise ValueError(
             f"{n_images} {kind} cannot promise a rate of at most {rate:.3g}: at least "
-            f"{_images_needed(rate)} are needed. With {n_images}, the smallest rate that can be "
+            f"{n_needed(rate)} are needed. With {n_images}, the smallest rate that can be "
             f"promised is 1 / (n + 1) = {smallest:.3g}."
         )
     return rate
@@ -234,7 +234,7 @@ def promised_score(
     """
     _, of_scores, sizes = np.unique(groups, return_inverse=True, return_counts=True)
     n = sizes.size
-    k = min(math.floor(rate * (n + 1) + 1e-9), n)
+    k = min(rank_for(rate, n), n)
     order = np.argsort(scores)
     weights = 1 / sizes[of_scores[order]]
     groups_below = np.cumsum(weights) - weights
@@ -261,7 +261,3 @@ def _midpoints(values: NDArray[np.float64]) -> NDArray[np.float64]:
     middle = low + (high - low) / 2
     # Between neighbouring floats, and below infinity, there is no middle.
     return np.where((middle > low) & np.isfinite(middle), middle, np.nextafter(low, np.inf))
-
-
-def _images_needed(rate: float) -> int:
-    return math.ceil(1 / rate - 1e-9) - 1

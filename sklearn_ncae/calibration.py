@@ -63,18 +63,27 @@ def conformal_offset(scores: ArrayLike, false_alarm_rate: float) -> tuple[float,
             f"false_alarm_rate must be larger than 0 and smaller than 1, got {false_alarm_rate!r}."
         )
     n = len(ordered)
-    # The rounding keeps 0.29 * 100 from falling just below 29.
-    k = math.floor(round(false_alarm_rate * (n + 1), 9))
+    k = rank_for(false_alarm_rate, n)
     if k == 0:
-        needed = math.ceil(round(1 / false_alarm_rate, 9)) - 1
         warn(
             f"{n} held-out good images cannot promise a false-alarm rate of "
             f"{false_alarm_rate:.3g}, the lowest they can is {1 / (n + 1):.3g}, and the offset is "
-            f"set for that. Hold out at least {needed} good images, or accept a higher rate. Where "
-            "groups are given, one image of each counts."
+            f"set for that. At least {n_needed(false_alarm_rate)} are needed, or a higher rate. "
+            "Where groups are given, one image of each counts."
         )
         k = 1
     return float(ordered[k - 1]), k / (n + 1)
+
+
+def rank_for(rate: float, n: int) -> int:
+    """Return which of n scores, counted from the lowest, promises a rate; 0 if none does."""
+    # The rounding keeps 0.29 * 100 from falling just below 29.
+    return math.floor(round(rate * (n + 1), 9))
+
+
+def n_needed(rate: float) -> int:
+    """Return how many scores it takes to promise a rate."""
+    return math.ceil(round(1 / rate, 9)) - 1
 
 
 def conformal_p_values(calibration_scores: ArrayLike, scores: ArrayLike) -> NDArray[np.float64]:
@@ -152,3 +161,6 @@ def _check_scores(scores: ArrayLike, allow_empty: bool = False) -> NDArray[np.fl
     if not np.isfinite(checked).all():
         raise ValueError("Scores must be finite, got nan or infinity.")
     return checked
+
+
+__all__ = ["conformal_offset", "conformal_p_values", "promised_rate"]

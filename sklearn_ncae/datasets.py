@@ -15,7 +15,11 @@ from sklearn_ncae._optional import import_extra
 from sklearn_ncae.images import ImageLoader
 
 _DEFECT_KINDS = ("blow_hole", "scratch", "burr")
-IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".pgm", ".ppm"}
+# What Pillow reads in any installation.
+_SUFFIXES = """
+.png .apng .jpg .jpeg .jpe .jfif .jp2 .bmp .dib .tif .tiff .webp .gif .pbm .pgm .ppm .pnm .tga .pcx
+"""
+IMAGE_SUFFIXES = set(_SUFFIXES.split())
 _SPLITS = ("train", "test", "val", "validation")
 _GOOD_NAMES = ("good", "ok", "ok_front", "normal")
 

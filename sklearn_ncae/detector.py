@@ -173,7 +173,7 @@ class _ResidualDetectorBase(ImageOutlierMixin):
             held_out, rows = rows[left_out], rows[~left_out]
         self.reconstructor_ = self._fit_reconstructor(images, rows, of_images, random_state)
 
-        self._center, self._scale = np.zeros(len(names)), np.ones(len(names))
+        self._center, self._reach = np.zeros(len(names)), np.ones(len(names))
         several = len(names) > 1
         if several or any(map(_is_two_sided, names)):
             # On the training images, not the held-out ones: a score that was fitted to these
@@ -184,7 +184,7 @@ class _ResidualDetectorBase(ImageOutlierMixin):
             if several:
                 reach = np.quantile(self._deviations(statistics), 0.95, axis=0)
                 reach = np.array([*map(_reach_of_new_images, names, reach)])
-                self._scale = np.where(reach > 0, reach, 1.0)
+                self._reach = np.where(reach > 0, reach, 1.0)
 
         if self.contamination == "auto":
             counted = held_out[one_of_each(of_images[held_out], random_state)]
@@ -310,7 +310,7 @@ class _ResidualDetectorBase(ImageOutlierMixin):
     ) -> NDArray[np.float64]:
         statistics = self._statistics(images, self._names, rows)
         # A smooth maximum: of one statistic, or where one stands out, it is that.
-        quotients = self._deviations(statistics) / self._scale
+        quotients = self._deviations(statistics) / self._reach
         scores: NDArray[np.float64] = -np.logaddexp.reduce(quotients, axis=1)
         return scores
 
@@ -660,8 +660,8 @@ class NCAEDetector(_ResidualDetectorBase):
         """
         check_is_fitted(self)
         joined = [
-            (getattr(self, _MAPS_OF_PEAKS[name])(X) - np.float32(center)) / np.float32(scale)
-            for name, center, scale in zip(self._names, self._center, self._scale, strict=True)
+            (getattr(self, _MAPS_OF_PEAKS[name])(X) - np.float32(center)) / np.float32(reach)
+            for name, center, reach in zip(self._names, self._center, self._reach, strict=True)
             if name in _MAPS_OF_PEAKS
         ]
         return np.logaddexp.reduce(joined, axis=0)
@@ -720,7 +720,7 @@ class NCAEDetector(_ResidualDetectorBase):
         of_residual = [name for name in names if name in STATISTICS]
         of_map = [name for name in names if name in DEFECT_MAP_STATISTICS]
         detail = needs_detail(names)
-        block_size = 1 if detail else self.reconstructor_._network.get("block_size", 1)
+        block_size = 1 if detail else self.reconstructor_._network["block_size"]
         batches = []
         for outputs in self.reconstructor_._run(images, detail=detail):
             values: dict[str, NDArray[np.float64]] = {}
@@ -739,3 +739,6 @@ class NCAEDetector(_ResidualDetectorBase):
     def _texture_peaks(self, images: NDArray[Any]) -> NDArray[np.float64]:
         assert self._texture is not None  # or no statistic would need it
         return peaks_of(images, self.reconstructor_._scale, self._texture)
+
+
+__all__ = ["NCAEDetector", "ResidualDetector"]

@@ -19,6 +19,7 @@ from sklearn_ncae._image_arrays import (
     check_fitted_shape,
     check_rank,
     check_values,
+    refuse_single,
     with_channels,
     with_squares,
 )
@@ -81,6 +82,8 @@ def check_image_stack(
                 f"integers; got {image_shape!r}."
             )
     X = as_stack(X, name)
+    if not reset:
+        refuse_single(X.shape, estimator.image_shape_, name)
     if X.ndim == 2:
         X = validate_data(estimator, X, reset=reset)
         fitted_shape = None if reset else estimator.image_shape_

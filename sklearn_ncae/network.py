@@ -490,14 +490,15 @@ def _compile_with_tensorflow(
         batch = tf.convert_to_tensor(batch)
         return others([batch[:n], first(batch, training=False)[:n]], training=False)
 
-    # One function for both cases, as tracing takes longer than running it.
+    # One function for both cases, as tracing takes longer than running it; traced by its signature
+    # alone, or TensorFlow would warn of as many traces as there are detectors.
     run = tf.function(
         call,
         input_signature=[
             tf.TensorSpec((None, *image_shape), tf.float32),
             tf.TensorSpec((), tf.int32),
         ],
-    )
+    ).get_concrete_function()
 
     @cache
     def n_needed() -> int:

@@ -23,6 +23,7 @@ from sklearn_ncae._image_arrays import (
     as_stack,
     check_fitted_shape,
     check_rank,
+    refuse_single,
     warn_of_other_unit,
     with_channels,
 )
@@ -218,7 +219,6 @@ class OnnxDetector:
                 "sklearn_ncae.onnx.export wrote can be used."
             )
         self.metadata_ = {name: json.loads(value) for name, value in metadata.items()}
-        self.offset_ = float(self.metadata_["offset"])
         self.image_shape_ = tuple(self.metadata_["image_shape"])
         self.n_features_in_ = int(np.prod(self.image_shape_))
         if "false_alarm_rate" in self.metadata_:
@@ -229,6 +229,18 @@ class OnnxDetector:
         self._dtype = np.dtype({"float": "float32", "double": "float64"}.get(kind, kind))
         self._layout = tuple(image.shape[1:])
         self._outputs = [output.name for output in self._session.get_outputs()]
+
+    @property
+    def offset_(self) -> float:
+        """The threshold, which is part of the file."""
+        return float(self.metadata_["offset"])
+
+    @offset_.setter
+    def offset_(self, value: float) -> None:
+        raise AttributeError(
+            f"The threshold is part of {str(self.path)!r}. Set another one in the detector and "
+            "export it again, or compare score_samples with it."
+        )
 
     def _new_session(self, n_threads: int) -> Any:
         runtime = import_extra("onnxruntime", "onnx")
@@ -412,6 +424,12 @@ class OnnxDetector:
         """Images as (n, h, w, c), and the layout they came in; errors as of scikit-learn."""
         name = type(self).__name__
         X = as_stack(X, name)
+        names, fitted = getattr(X, "columns", None), self.metadata_.get("feature_names")
+        if fitted is not None and names is not None and [*map(str, names)] != fitted:
+            raise ValueError(
+                "The feature names should match those that were passed during fit: give the "
+                "columns of the training table, in their order."
+            )
         if hasattr(X, "toarray"):
             raise TypeError(
                 "Sparse data was passed for X, but dense data is required. Use '.toarray()' to "
@@ -434,6 +452,7 @@ class OnnxDetector:
                 f"Found array with 0 sample(s) (shape={X.shape}) while a minimum of 1 is required "
                 f"by {name}."
             )
+        refuse_single(X.shape, self.image_shape_, name)
         layout = X.shape[1:]
         if X.ndim == 2:
             if layout != (self.n_features_in_,):

@@ -25,11 +25,7 @@ from sklearn_ncae._model_document import decode, encode, holds, leaves
 from sklearn_ncae._warn import warn
 
 _FORMAT = "sklearn-ncae model"
-_FORMAT_VERSION = 5
-# Before these versions, none of which was released, a network that repairs saw colours in another
-# way, and textures were described in another way, which nothing computes any more.
-_COLOURS_SINCE = 4
-_TEXTURES_SINCE = 5
+_FORMAT_VERSION = 1
 
 
 def save(detector: Any, path: str | os.PathLike[str]) -> None:
@@ -129,7 +125,7 @@ def _with_threshold_found(tuned: Any) -> Any:
     check_is_fitted(tuned)
     detector = copy(after_loading(tuned.detector_))
     if isinstance(detector, ImageOutlierMixin):  # or it is none that a model file holds
-        detector._set_offset(tuned.offset_ + tuned._shift)
+        detector.offset_ = tuned.offset_ + tuned._shift
     return detector
 
 
@@ -202,24 +198,8 @@ def _read(file: BinaryIO) -> Any:
         detector = decode(archive.document.get("model"), archive)
     if not hasattr(detector, "image_shape_"):
         raise ModelFileError("it holds no fitted detector")
-    _check_reproducible(detector, archive.document["format_version"])
     archive.check_all_read()
     return detector
-
-
-def _check_reproducible(detector: Any, version: int) -> None:
-    network = getattr(getattr(detector, "reconstructor_", detector), "_network", {})
-    of_colours = network.get("training") == "repair" and detector.image_shape_[2] > 1
-    of_texture = getattr(detector, "texture_", getattr(detector, "_texture", None)) is not None
-    for what, concerned, since in (
-        ("colour images", of_colours, _COLOURS_SINCE),
-        ("texture", of_texture, _TEXTURES_SINCE),
-    ):
-        if concerned and version < since:
-            raise ModelFileError(
-                f"it is a model of {what} in format {version}, of a version that was never "
-                "released, whose scores cannot be reproduced. Train and save again"
-            )
 
 
 @contextmanager

@@ -175,10 +175,13 @@ class TextureDetector(ImageOutlierMixin):
         """
         images = self._check_to_fit(X, y)
         of_images = check_groups(groups, len(images))
-        if self.contamination == "auto" and len(images) > 1 and not of_images.any():
+        if self.contamination == "auto" and not of_images.any():
+            n, more = f"n_samples={len(images)}", "more images"
+            if groups is not None:
+                n, more = f"{n} of n_groups=1", "images of more groups"
             raise ValueError(
-                "All images are of one group, and each is to be scored by a model of others. Give "
-                "images of more groups, or a contamination between 0 and 0.5."
+                f"{type(self).__name__} with contamination='auto' and {n} has no other image to "
+                f"score with. Give {more}, or a contamination between 0 and 0.5."
             )
         self.n_samples_fit_ = len(images)
         self._scale = PixelScale.of(images, per_image=True)

@@ -44,7 +44,7 @@ def test_p_values_against_counting():
 
 
 def test_too_few_images_say_what_they_can_promise():
-    with pytest.warns(UserWarning, match=r"lowest they can is 0\.0909.*at least 19 good images"):
+    with pytest.warns(UserWarning, match=r"lowest they can is 0\.0909.*At least 19 are needed"):
         offset, promised = conformal_offset(np.arange(10), 0.05)
     assert (offset, promised) == (0, 1 / 11)
 

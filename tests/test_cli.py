@@ -290,6 +290,47 @@ def test_tune_for_a_rate(model, parts, detector):
     assert "in the folders defect" in result.stderr
 
 
+@pytest.mark.parametrize("command", ["fit", "score", "report", "tune", "compare"])
+def test_where_to_write_is_checked_before_the_work(model, parts, tmp_path, command):
+    suffix = {"report": "html", "score": "csv", "compare": "csv"}.get(command, "ncae")
+    arguments = [parts] if command in ("fit", "compare") else [model, parts]
+    result = ncae(command, *arguments, "-o", tmp_path / "nowhere" / f"a.{suffix}", code=2)
+    assert "there is no folder" in result.stderr.lower() and "nowhere" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_no_thread_reads_nothing(model, parts):
+    assert "0 threads read nothing" in ncae("score", model, parts, "-j", 0, code=2).stderr
+
+
+def test_images_beside_the_subfolders_are_told_of(model, parts, tmp_path):
+    (parts / "good" / "00.png").rename(parts / "00.png")
+    for command in ("report", "tune"):
+        options = {"report": ["-o", tmp_path / "a.html"], "tune": []}[command]
+        costs = ["--missed-defect", 5, "--false-alarm", 1]
+        result = ncae(command, model, parts, *options, *costs)
+        assert "1 image in no subfolder left out" in result.stderr
+    # Without a folder of defects, the others are no good parts, but images to be inspected.
+    for path in (parts / "defect").iterdir():
+        path.rename(parts / path.name)
+    (parts / "defect").rmdir()
+    result = ncae("report", model, parts, "-o", tmp_path / "a.html")
+    assert "48 images without labels" in result.stderr
+    result = ncae("tune", model, parts, "--missed-defect", 5, "--false-alarm", 1, code=2)
+    assert "9 images beside it, but no subfolder of defects" in result.stderr
+
+
+def test_tune_for_costs_leaves_out_what_was_for_training(model, parts):
+    for name in ("good", "defect"):
+        (parts / "test").mkdir(exist_ok=True)
+        (parts / name).rename(parts / "test" / name)
+    (parts / "train" / "good").mkdir(parents=True)
+    for path in sorted((parts / "test" / "good").iterdir())[:30]:
+        path.rename(parts / "train" / "good" / path.name)
+    result = ncae("tune", model, parts, "--missed-defect", 5, "--false-alarm", 1)
+    assert "18 labelled images" in result.stdout and "30 images in the train" in result.stderr
+
+
 def test_tune_for_costs(model, parts):
     costs = ("--missed-defect", "500", "--false-alarm", "20", "--defect-rate", "0.1")
     text = ncae("tune", model, parts, *costs).stdout

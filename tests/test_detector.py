@@ -71,7 +71,7 @@ def test_methods_agree(detector, labelled_images):
     peak = DEFECT_MAP_STATISTICS["defect_peak"].compute(detector.defect_map(X))
     rows, scale = np.arange(len(X)), detector.reconstructor_._scale
     texture = detector._texture.peaks(describe_texture(X[..., np.newaxis], scale, rows))
-    quotients = (np.column_stack([peak, texture]) - detector._center) / detector._scale
+    quotients = (np.column_stack([peak, texture]) - detector._center) / detector._reach
     np.testing.assert_allclose(scores, -np.log(np.exp(quotients).sum(axis=1)), rtol=1e-12)
     alone = NCAEDetector(statistic="defect_peak", contamination=0.1, **TINY).fit(X)
     peak = DEFECT_MAP_STATISTICS["defect_peak"].compute(alone.defect_map(X))
@@ -89,7 +89,7 @@ def test_texture_map_is_there_if_the_score_looks_at_texture(detector, good_image
 def test_anomaly_map_joins_the_maps_as_the_score_their_peaks(detector, good_images):
     maps = detector.anomaly_map(good_images)
     parts = np.stack([detector.defect_map(good_images), detector.texture_map(good_images)], -1)
-    quotients = (parts - detector._center) / detector._scale
+    quotients = (parts - detector._center) / detector._reach
     assert maps.shape == good_images.shape
     assert maps.dtype == np.float32
     np.testing.assert_allclose(maps, np.log(np.exp(quotients).sum(axis=-1)), atol=1e-5)
@@ -494,7 +494,7 @@ def test_what_is_held_out_teaches_nothing(good_images, eagerly):
         np.testing.assert_array_equal(weights, expected)
     np.testing.assert_array_equal(again._texture.mean, first._texture.mean)
     np.testing.assert_array_equal(again._center, first._center)
-    np.testing.assert_array_equal(again._scale, first._scale)
+    np.testing.assert_array_equal(again._reach, first._reach)
     assert not np.array_equal(again.calibration_scores_, first.calibration_scores_)
     assert not np.array_equal(seeded.score_samples(good_images), same.score_samples(good_images))
 
@@ -509,7 +509,7 @@ def test_deviations_of_texture_are_those_of_other_images(good_images, eagerly):
     # The network knows its training images: larger deviations of its peak count as usual too.
     of_network = DEFECT_MAP_STATISTICS["defect_peak"].compute(detector.defect_map(good_images))
     reach = np.quantile(of_network - np.median(of_network), 0.95)
-    assert detector._scale[0] == pytest.approx(max(2.5 * reach, 0.03))
+    assert detector._reach[0] == pytest.approx(max(2.5 * reach, 0.03))
 
 
 def test_groups_are_held_out_whole_and_count_once(good_images):

@@ -9,6 +9,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import onnx
+import pandas as pd
 import pytest
 import scipy.sparse
 from hypothesis import given, settings
@@ -25,6 +26,7 @@ from sklearn_ncae._onnx_graph import Graph, integers
 from sklearn_ncae._onnx_layers import ACTIVATIONS, CONVERTERS, add_network
 from sklearn_ncae._onnx_statistics import DEFECT_MAP_STATISTICS, STATISTICS, Residuals
 from sklearn_ncae.baselines import PCAReconstructor
+from sklearn_ncae.calibration import promised_rate
 from sklearn_ncae.datasets import load_elpv
 from sklearn_ncae.layers import DetailUpsampling2D, NeighborConv2D, PixelShuffle
 from sklearn_ncae.model_selection import TunedThresholdDetector
@@ -64,7 +66,7 @@ def apart(scores, levels, reach):
 
 def reach_of(detector, scores):
     """How far scores may differ by rounding; of several statistics they are differences."""
-    return 1e-5 * max(np.abs(scores).max(), (np.abs(detector._center) / detector._scale).max())
+    return 1e-5 * max(np.abs(scores).max(), (np.abs(detector._center) / detector._reach).max())
 
 
 def assert_scores_agree(actual, scores, detector):
@@ -274,7 +276,9 @@ def test_tuned_thresholds(response_method, detector, labelled_images, tmp_path):
     decision = tuned.decision_function(X)
     reach = reach_of(detector, decision)
     np.testing.assert_allclose(actual.decision_function(X), decision, atol=reach)
-    assert not hasattr(actual, "false_alarm_rate_")
+    of_detector = tuned.offset_ + tuned._shift
+    promised = promised_rate(detector.calibration_scores_, of_detector)
+    assert actual.false_alarm_rate_ == promised
 
 
 def build_autoencoder(meta):
@@ -652,6 +656,32 @@ def test_without_maps_the_scores_are_the_same(statistic, shape, fit, tmp_path):
     for method in ("residual", "defect_map", "anomaly_map"):
         with pytest.raises(AttributeError, match="maps"):
             getattr(actual, method)
+
+
+def test_the_threshold_is_part_of_the_file(detector, tmp_path):
+    actual = exported(detector, tmp_path)
+    with pytest.raises(AttributeError, match=r"part of .*export it again"):
+        actual.offset_ = -3.0
+    assert actual.offset_ == detector.offset_
+
+
+def test_columns_in_another_order_are_refused(fit, tmp_path):
+    table = pd.DataFrame(images_like((12, 4), n=20).reshape(20, -1)).add_prefix("pixel")
+    detector = fit(NCAEDetector(image_shape=(12, 4), contamination=0.1, **TINY), table)
+    actual = exported(detector, tmp_path)
+    np.testing.assert_array_equal(actual.predict(table), detector.predict(table))
+    for fitted in (actual, detector):
+        with pytest.raises(ValueError, match="feature names should match"):
+            fitted.predict(table[table.columns[::-1]])
+
+
+def test_a_single_image_is_told_from_a_stack(fit, tmp_path):
+    for shape in ((12, 10), (12, 10, 3)):
+        X = images_like(shape, n=20)
+        detector = fit(NCAEDetector(contamination=0.1, **TINY), X)
+        for fitted in (detector, exported(detector, tmp_path)):
+            with pytest.raises(ValueError, match=r"one image: give image\[np\.newaxis\]"):
+                fitted.predict(X[0])
 
 
 def test_outputs_that_a_model_has_not(fit, good_images, tmp_path):

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import convolve1d, gaussian_filter
 from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedKFold, cross_val_score
 
@@ -346,3 +347,49 @@ def test_a_fit_that_is_cut_short_leaves_the_detector_as_it_was(monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         detector.fit(X[:20, :24])
     np.testing.assert_array_equal((detector.score_samples(X), detector.p_values(X)), expected)
+
+
+def test_the_threshold_can_be_set_anew(castings):
+    good = castings.images[castings.target == 1]
+    detector = TextureDetector(false_alarm_rate=0.1).fit(good[:40])
+    scores = detector.calibration_scores_
+    detector.recalibrate(false_alarm_rate=0.3)
+    assert (detector.offset_, detector.false_alarm_rate_) == (np.sort(scores)[11], 12 / 41)
+    assert detector.false_alarm_rate == 0.1
+    detector.recalibrate()
+    assert (detector.offset_, detector.false_alarm_rate_) == (np.sort(scores)[3], 4 / 41)
+    detector.offset_ = np.sort(scores)[1]
+    assert detector.false_alarm_rate_ == 2 / 41
+
+    new = good[40:60]
+    assert len(detector.recalibrate(new).calibration_scores_) == 20
+    np.testing.assert_array_equal(detector.calibration_scores_, detector.score_samples(new))
+    assert detector.false_alarm_rate_ == 2 / 21
+    detector.recalibrate(new, groups=np.arange(20) // 2)
+    assert len(detector.calibration_scores_) == 10
+    assert set(detector.calibration_scores_) < set(detector.score_samples(new))
+
+
+def test_the_threshold_is_not_set_anew_by_halves(castings):
+    good = castings.images[castings.target == 1]
+    detector = TextureDetector(contamination=0.1).fit(good[:40])
+    offset = detector.offset_
+    with pytest.raises(AttributeError, match=r"contamination=0\.1 keeps none"):
+        detector.recalibrate()
+    with pytest.raises(ValueError, match="larger than 0 and smaller than 1"):
+        detector.recalibrate(good[40:60], false_alarm_rate=1.5)
+    assert detector.offset_ == offset and not hasattr(detector, "false_alarm_rate_")
+    detector.recalibrate(good[40:60])
+    assert detector.p_values(good[:3]).shape == (3,)
+    with pytest.raises(ValueError, match="groups are those of X"):
+        detector.recalibrate(groups=np.arange(20))
+    with pytest.raises(NotFittedError):
+        clone(detector).recalibrate(good[40:60])
+
+
+def test_one_image_cannot_be_compared_with_others(castings):
+    with pytest.raises(ValueError, match="n_samples=1 has no other image"):
+        TextureDetector().fit(castings.images[:1])
+    with pytest.raises(ValueError, match="n_samples=9 of n_groups=1 has no other image"):
+        TextureDetector().fit(castings.images[:9], groups=np.zeros(9))
+    assert len(TextureDetector(contamination=0.1).fit(castings.images[:1]).texture_.mean)

@@ -21,16 +21,24 @@ FOLDER = click.Path(exists=True, file_okay=False)
 
 
 class Output(click.Path):
-    """A file to write, whose name says what it will hold: it must end in one of some suffixes."""
+    """A file to write, whose name says what it will hold: it must end in one of some suffixes.
+
+    Whether it can be written is found before the work is done.
+    """
 
     def __init__(self, *suffixes: str) -> None:
         super().__init__(dir_okay=False)
         self.suffixes = suffixes
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Any:
-        """Refuse other names, such as that of a model for a report."""
+        """Refuse other names, such as that of a model for a report, and folders that are not."""
         if not os.fspath(value).lower().endswith(self.suffixes):
             self.fail(f"{value!r} must end in {' or '.join(self.suffixes)}.", param, ctx)
+        folder = os.path.dirname(os.path.realpath(value))
+        if not os.path.isdir(folder):
+            self.fail(f"there is no folder {folder!r} to write {value!r} into.", param, ctx)
+        if not os.access(folder, os.W_OK):
+            self.fail(f"the folder {folder!r} of {value!r} cannot be written to.", param, ctx)
         return super().convert(value, param, ctx)
 
 
@@ -171,13 +179,49 @@ def load_detector(path: str) -> Any:
 
 def image_files(paths: Iterable[str]) -> list[str]:
     """List image files; none at all is an error."""
+    from sklearn_ncae.datasets import IMAGE_SUFFIXES
     from sklearn_ncae.file_scoring import find_image_files
 
     paths = list(paths)
     found = find_image_files(paths)
     if not found:
-        raise ValueError(f"There are no image files in {', '.join(map(repr, paths))}.")
+        raise ValueError(
+            f"There are no image files in {', '.join(map(repr, paths))}: looked for names that end "
+            f"in {', '.join(sorted(IMAGE_SUFFIXES))}."
+        )
     return found
+
+
+def labelled_files(folder: str, good: Sequence[str] = ()) -> tuple[list[str], Any]:
+    """List the files of a folder that is sorted by label, and the labels, but for training images.
+
+    Raises
+    ------
+    ValueError
+        If the folder is not sorted by label.
+    """
+    from sklearn_ncae.datasets import load_image_folder
+
+    parts = load_image_folder(folder, load=False, **({"good": good} if good else {}))
+    n_others = count_unlabelled(folder)
+    if n_others and (parts.target == 1).all():
+        raise ValueError(
+            f"{folder!r} has a subfolder of good images and {n_of(n_others, 'image')} beside it, "
+            "but no subfolder of defects. Move those into one, such as defect."
+        )
+    if n_others:
+        say(f"{n_of(n_others, 'image')} in no subfolder left out")
+    shown = parts.split != "train"
+    if not shown.any():
+        shown = ~shown
+    elif not shown.all():
+        say(f"{n_of(int((~shown).sum()), 'image')} in the train folder left out")
+    return list(parts.paths[shown]), parts.target[shown]
+
+
+def count_unlabelled(folder: str) -> int:
+    """Return how many images are in a folder itself, and in no subfolder that labels them."""
+    return sum(os.path.dirname(file) == folder.rstrip(os.sep) for file in image_files([folder]))
 
 
 def refuse_defects(paths: Iterable[str]) -> None:
@@ -248,8 +292,20 @@ def group_by_option(command: Callable[..., Any]) -> Callable[..., Any]:
 def jobs_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the option for the threads that read files."""
     return click.option(
-        "-j", "--jobs", type=int, default=1, show_default=True, help="Threads that read files."
+        "-j",
+        "--jobs",
+        type=int,
+        default=1,
+        show_default=True,
+        callback=_not_zero,
+        help="Threads that read files; -1 means one for each processor.",
     )(command)
+
+
+def _not_zero(context: click.Context, option: click.Parameter, value: int) -> int:
+    if value == 0:
+        raise click.BadParameter("0 threads read nothing; give 1 or more, or -1.")
+    return value
 
 
 def report_unreadable(errors: Iterable[str]) -> None:

@@ -9,6 +9,7 @@ from sklearn_ncae._cli.base import (
     ImageSize,
     NcaeCommand,
     Output,
+    count_unlabelled,
     jobs_option,
     n_of,
     progress_bar,
@@ -73,6 +74,9 @@ def compare(
     from sklearn_ncae.texture import TextureDetector
 
     parts = load_image_folder(folder, size=size, n_jobs=jobs, on_error="skip")
+    n_others = count_unlabelled(folder)
+    if n_others:
+        say(f"{n_of(n_others, 'image')} in no subfolder left out")
     n_good = int(np.count_nonzero(parts.target == 1))
     say(f"{n_of(n_good, 'good image')}, {n_of(len(parts.target) - n_good, 'defect')}")
     group_of = None

@@ -1,6 +1,7 @@
 """``ncae fit``."""
 
 import re
+import shlex
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -187,11 +188,12 @@ def _refuse_options_of_networks() -> None:
 
 
 def _summary(detector: Any, model: str, learned: str, how_many: str) -> str:
+    quoted = shlex.quote(model)
     return (
         f"{model}: {learned} the threshold {detector.offset_:.6g}.\n"
         f"{how_many} {100 * detector.false_alarm_rate_:.3g} % of new good parts will be called "
         "defective, if they are like these.\n"
-        f"Next: ncae score {model} NEW_IMAGES, or ncae report {model} NEW_IMAGES -o report.html"
+        f"Next: ncae score {quoted} NEW_IMAGES, or ncae report {quoted} NEW_IMAGES -o report.html"
     )
 
 

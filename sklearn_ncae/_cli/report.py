@@ -12,6 +12,7 @@ from sklearn_ncae._cli.base import (
     Output,
     image_files,
     jobs_option,
+    labelled_files,
     load_detector,
     n_of,
     progress_bar,
@@ -125,20 +126,12 @@ def report(
 
 def _labelled(folder: str, good: tuple[str, ...]) -> tuple[Any, Any]:
     """Return files and labels, or None where the folder is not sorted by label."""
-    from sklearn_ncae.datasets import load_image_folder
-
     try:
-        parts = load_image_folder(folder, load=False, **({"good": good} if good else {}))
+        return labelled_files(folder, good)
     except ValueError:
         if good:
             raise
         return None, None
-    shown = parts.split != "train"
-    if not shown.any():
-        shown = ~shown
-    elif not shown.all():
-        say(f"{n_of(int((~shown).sum()), 'image')} in the train folder left out")
-    return list(parts.paths[shown]), parts.target[shown]
 
 
 def _leakage(train: str, files: list[str], jobs: int) -> Any:

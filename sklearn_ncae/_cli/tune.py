@@ -12,6 +12,7 @@ from sklearn_ncae._cli.base import (
     group_by_option,
     image_files,
     jobs_option,
+    labelled_files,
     load_detector,
     n_of,
     names_of_parts,
@@ -81,9 +82,9 @@ def tune(
     detector = load_detector(model)
     before = detector.offset_
     if threshold is not None:
-        offset = threshold
+        detector.offset_ = threshold
     elif false_alarm_rate is not None:
-        offset = _for_rate(detector, false_alarm_rate, paths, group_by, jobs)
+        _for_rate(detector, false_alarm_rate, paths, group_by, jobs)
     else:
         if missed_defect is None or false_alarm is None or len(paths) != 1:
             raise click.UsageError(
@@ -92,14 +93,16 @@ def tune(
         costs = {"missed_defect": missed_defect, "false_alarm": false_alarm}
         if defect_rate is not None:
             costs["defect_rate"] = defect_rate
-        offset = _for_costs(detector, costs, paths[0], jobs)
-    detector._set_offset(offset)
+        detector.offset_ = _for_costs(detector, costs, paths[0], jobs)
     click.echo(f"threshold {detector.offset_:.6g} (was {before:.6g})")
     if hasattr(detector, "calibration_scores_"):
+        by_others = bool(paths) and not by_cost
+        # In cross-validation, each score is of another detector than the one that is used.
+        how_many = "At most" if by_others or hasattr(detector, "reconstructor_") else "About"
         click.echo(
-            f"At most {100 * detector.false_alarm_rate_:.3g} % of new good parts will be called "
+            f"{how_many} {100 * detector.false_alarm_rate_:.3g} % of new good parts will be called "
             f"defective, judged by {n_of(len(detector.calibration_scores_), 'good image')}"
-            f"{', if the model was not trained on these' if paths and not by_cost else ''}."
+            f"{', if the model was not trained on these' if by_others else ''}."
         )
     if output is not None:
         from sklearn_ncae import persistence
@@ -114,35 +117,35 @@ def _for_rate(
     paths: tuple[str, ...],
     group_by: re.Pattern[str] | None,
     jobs: int,
-) -> float:
-    import numpy as np
-
-    from sklearn_ncae._hold_out import check_groups, one_of_each
-    from sklearn_ncae.calibration import conformal_offset
+) -> None:
+    from sklearn_ncae.file_scoring import loader_for, read_image_files
 
     if paths:
         refuse_defects(paths)
         files = image_files(paths)
-        names = None if group_by is None else names_of_parts(group_by, paths, files)
-        scores, read = _scores(detector, files, jobs)
-        groups = check_groups(names, len(files))[read]
-        detector.calibration_scores_ = scores[one_of_each(groups, np.random.RandomState(0))]
-    elif not hasattr(detector, "calibration_scores_"):
+        names = files if group_by is None else names_of_parts(group_by, paths, files)
+        read, images, errors = read_image_files(loader_for(detector, n_jobs=jobs), files)
+        report_unreadable(errors.values())
+        if images is None:
+            raise ValueError("None of the image files can be read.")
+        name_of = dict(zip(files, names, strict=True))
+        groups = [name_of[file] for file in read]
+        detector.recalibrate(images, groups, false_alarm_rate=rate)
+    elif hasattr(detector, "calibration_scores_"):
+        detector.recalibrate(false_alarm_rate=rate)
+    else:
         raise click.UsageError(
             "This model has no scores of images held out of training: give good images that it was "
             "not trained on."
         )
-    offset, _ = conformal_offset(detector.calibration_scores_, rate)
-    return offset
 
 
 def _for_costs(detector: Any, costs: dict[str, float], folder: str, jobs: int) -> float:
-    from sklearn_ncae.datasets import load_image_folder
     from sklearn_ncae.model_selection import cost_offset
 
-    parts = load_image_folder(folder, load=False)
-    scores, read = _scores(detector, list(parts.paths), jobs)
-    offset, cost = cost_offset(parts.target[read], scores, costs)
+    files, labels = labelled_files(folder)
+    scores, read = _scores(detector, files, jobs)
+    offset, cost = cost_offset(labels[read], scores, costs)
     click.echo(
         f"{n_of(len(scores), 'labelled image')}; the mean cost is {cost:.6g} for each part. The "
         "threshold was chosen on these images: expect somewhat more on others."
