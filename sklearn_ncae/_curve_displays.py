@@ -10,10 +10,9 @@ from sklearn_ncae._drawing import (
     COLORS,
     DASHES,
     finish,
-    labels_and_scores,
     make_axes,
 )
-from sklearn_ncae._labels import check_detection_labels
+from sklearn_ncae._labels import check_detection_labels, check_labels_and_scores
 from sklearn_ncae._optional import import_extra
 
 
@@ -141,7 +140,7 @@ class _CurveComparisonDisplay:
         if not by_name:
             raise ValueError("There is nothing to compare: give at least one detector.")
         labels = check_detection_labels(y, pos_label=pos_label)
-        checked = {name: labels_and_scores(labels, s)[1] for name, s in by_name.items()}
+        checked = {name: check_labels_and_scores(labels, s)[1] for name, s in by_name.items()}
         return cls(y=labels, scores=checked).plot(ax=ax)
 
 

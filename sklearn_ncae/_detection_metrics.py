@@ -13,7 +13,6 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import accuracy_score, average_precision_score, f1_score, make_scorer
 from sklearn.metrics import roc_auc_score as sk_roc_auc_score
 from sklearn.utils import (
-    check_array,
     check_consistent_length,
     check_random_state,
     column_or_1d,
@@ -21,7 +20,7 @@ from sklearn.utils import (
 )
 from sklearn.utils._param_validation import Interval, validate_params
 
-from sklearn_ncae._labels import check_detection_labels
+from sklearn_ncae._labels import check_detection_labels, check_labels_and_scores
 
 
 def detection_scores(
@@ -130,7 +129,7 @@ def detection_scores_from_predictions(
     >>> detection_scores_from_predictions([1, 1, -1, -1], [0.3, -0.1, 0.2, -0.4])
     {'accuracy': 0.5, 'roc_auc': 0.75, 'prc_auc': 0.8333333333333333, 'f1': 0.5}
     """
-    labels, values = _checked(y_true, decision, pos_label)
+    labels, values = check_labels_and_scores(y_true, decision, pos_label=pos_label)
     predicted: NDArray[Any] = values
     if y_pred is not None:
         # +1 and -1 have the signs of the decisions they stand for.
@@ -186,7 +185,7 @@ def f1_max_score(
     >>> f1_max_score([1, 1, -1, -1], [3.0, 2.0, 1.0, 0.0])
     (1.0, 1.5)
     """
-    labels, values = _checked(y_true, scores, pos_label)
+    labels, values = check_labels_and_scores(y_true, scores, pos_label=pos_label)
     levels, defects, good = _alarms_per_level(labels, values)
     f1 = 2 * defects / (defects + good + np.count_nonzero(labels == -1))
     best = int(np.argmax(f1))
@@ -243,7 +242,7 @@ def recall_at_false_alarm_rate(
         raise ValueError(
             f"max_false_alarm_rate={max_false_alarm_rate!r} must be a share between 0 and 1."
         )
-    labels, values = _checked(y_true, scores, pos_label)
+    labels, values = check_labels_and_scores(y_true, scores, pos_label=pos_label)
     _, defects, good = _alarms_per_level(labels, values)
     # A rate of 0.07 allows 7 of 100 although 0.07 * 100 is 7.000000000000001 and 0.29 * 100 < 29.
     allowed = np.floor(max_false_alarm_rate * np.count_nonzero(labels == 1) + 1e-9)
@@ -391,7 +390,7 @@ def bootstrap_confidence_interval(
     """
     if isinstance(metric, str):
         _check_metric_name(metric)
-    labels, values = _checked(y_true, scores, pos_label)
+    labels, values = check_labels_and_scores(y_true, scores, pos_label=pos_label)
     group_of = np.arange(labels.size) if groups is None else column_or_1d(groups)
     check_consistent_length(labels, group_of)
     _, group_index, sizes = np.unique(group_of, return_inverse=True, return_counts=True)
@@ -436,18 +435,6 @@ def _one_number(figure: Any) -> float:
             "metric='f1_max'."
         )
     return float(figure)
-
-
-def _checked(
-    y_true: ArrayLike, scores: ArrayLike, pos_label: Any
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Return labels in {+1, -1} and finite float64 scores of the same length."""
-    labels = check_detection_labels(y_true, pos_label=pos_label)
-    values = check_array(scores, ensure_2d=False, dtype=np.float64, input_name="scores")
-    if values.ndim != 1:
-        raise ValueError(f"scores must be one number per image, got shape {values.shape}.")
-    check_consistent_length(labels, values)
-    return labels, values
 
 
 def _alarms_per_level(
@@ -495,5 +482,5 @@ METRICS: dict[str, Callable[..., float]] = {
 def _score_named(
     y_true: ArrayLike, decision: ArrayLike, *, name: str, label_of_defect: Any = None, **kwargs: Any
 ) -> float:
-    labels, values = _checked(y_true, decision, label_of_defect)
+    labels, values = check_labels_and_scores(y_true, decision, pos_label=label_of_defect)
     return METRICS[name](labels, values, **kwargs)

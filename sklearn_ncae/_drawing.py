@@ -3,11 +3,9 @@
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
-from sklearn.utils import assert_all_finite, check_consistent_length, column_or_1d
+from numpy.typing import NDArray
 
 from sklearn_ncae._fitted_parts import fitted_offset
-from sklearn_ncae._labels import check_detection_labels
 from sklearn_ncae._optional import import_extra
 
 # Okabe and Ito's palette, which colour-blind readers can tell apart; its yellow is too pale for
@@ -38,16 +36,6 @@ def finish(ax: Any, *, above: bool = False, loc: str = "best", handles: Any = No
         ax.legend(handles=handles, frameon=False, fontsize="small", **place)
     else:
         ax.legend(handles=handles, fontsize="small", loc=loc)
-
-
-def labels_and_scores(
-    y: ArrayLike, scores: ArrayLike, pos_label: Any = None, *, need_both: bool = True
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    labels = check_detection_labels(y, pos_label=pos_label, need_both=need_both)
-    values = column_or_1d(scores, dtype=np.float64)
-    check_consistent_length(labels, values)
-    assert_all_finite(values, input_name="scores")
-    return labels, values
 
 
 def scores_and_threshold(

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.utils import column_or_1d
+from sklearn.utils import assert_all_finite, check_consistent_length, column_or_1d
 
 from sklearn_ncae._warn import warn
 
@@ -85,6 +85,17 @@ def is_missing(label: Any) -> bool:
     """Tell whether a label, or what a group is named by, is None or a kind of nan."""
     # pandas.NA is not equal to itself either, but will not say so.
     return label is None or type(label).__name__ == "NAType" or label != label
+
+
+def check_labels_and_scores(
+    y: ArrayLike, scores: ArrayLike, *, pos_label: Any = None, need_both: bool = True
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return labels as `check_detection_labels` does, and as many finite scores as float64."""
+    labels = check_detection_labels(y, pos_label=pos_label, need_both=need_both)
+    values = column_or_1d(scores, dtype=np.float64)
+    check_consistent_length(labels, values)
+    assert_all_finite(values, input_name="scores")
+    return labels, values
 
 
 def warn_of_defects(y: Any) -> None:

@@ -12,10 +12,10 @@ from sklearn_ncae._drawing import (
     VERMILION,
     ResponseMethod,
     finish,
-    labels_and_scores,
     make_axes,
     scores_and_threshold,
 )
+from sklearn_ncae._labels import check_labels_and_scores
 from sklearn_ncae._optional import import_extra
 from sklearn_ncae._threshold_search import check_costs, mean_cost, share_below
 
@@ -197,7 +197,7 @@ class ScoreDistributionDisplay:
         ValueError
             If labels or scores are not as described.
         """
-        labels, values = labels_and_scores(y, scores, pos_label, need_both=False)
+        labels, values = check_labels_and_scores(y, scores, pos_label=pos_label, need_both=False)
         display = cls(
             good_scores=values[labels == 1],
             defect_scores=values[labels == -1],
@@ -427,7 +427,7 @@ class ThresholdDisplay:
         """
         if costs is not None:
             check_costs(costs)
-        labels, values = labels_and_scores(y, scores, pos_label, need_both=True)
+        labels, values = check_labels_and_scores(y, scores, pos_label=pos_label, need_both=True)
         good, defect = np.sort(values[labels == 1]), np.sort(values[labels == -1])
         # One threshold above every score, where all images are flagged.
         thresholds = np.append(np.unique(values), np.nextafter(values.max(), np.inf))

@@ -11,10 +11,10 @@ from sklearn_ncae._drawing import (
     THRESHOLD_STYLE,
     VERMILION,
     finish,
-    labels_and_scores,
     make_axes,
 )
 from sklearn_ncae._fitted_parts import part_with
+from sklearn_ncae._labels import check_labels_and_scores
 from sklearn_ncae.residuals import ResidualStatistics
 
 
@@ -246,12 +246,16 @@ class StatisticsScatterDisplay:
         """
         columns = _named_columns(statistics, names)
         name = _column(statistic, list(columns))
-        labels, values = labels_and_scores(y, columns[name], pos_label, need_both=False)
+        labels, values = check_labels_and_scores(
+            y, columns[name], pos_label=pos_label, need_both=False
+        )
         other: dict[str, Any] = {}
         if against is not None:
             other_name = _column(against, list(columns))
             other = {"against_name": other_name, "against_threshold": against_threshold}
-            other["against"] = labels_and_scores(labels, columns[other_name], need_both=False)[1]
+            other["against"] = check_labels_and_scores(
+                labels, columns[other_name], need_both=False
+            )[1]
         return cls(values=values, labels=labels, name=name, threshold=threshold, **other).plot(ax)
 
 

@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import get_scorer
-from sklearn.utils import assert_all_finite, check_consistent_length, column_or_1d
 
-from sklearn_ncae._labels import check_detection_labels
+from sklearn_ncae._labels import check_labels_and_scores
 from sklearn_ncae._warn import warn
 from sklearn_ncae.calibration import n_needed, rank_for
 
@@ -108,10 +107,7 @@ def cost_offset(
     (1.5, 0.0)
     """
     check_costs(costs)
-    labels = check_detection_labels(y, pos_label=pos_label)
-    values = column_or_1d(scores, dtype=np.float64)
-    check_consistent_length(labels, values)
-    assert_all_finite(values, input_name="scores")
+    labels, values = check_labels_and_scores(y, scores, pos_label=pos_label)
     candidates = candidate_thresholds(values, labels, limit=len(values) + 2)
     mean_costs = -mean_over_folds(cost_metric(costs), [labels], [values], candidates)
     # Of equally cheap ones, but for rounding, the first.
