@@ -347,6 +347,26 @@ class OnnxDetector:
         images, layout = self._check(X)
         return self._run_checked("residual", images).reshape(len(images), *layout)
 
+    @_IfExported("residual", "it is of a detector of texture alone, or without maps.")
+    def reconstruct(self, X: ArrayLike) -> NDArray[Any]:
+        """Return what the network makes of images: good ones, it should be.
+
+        Available if the detector was exported with its maps.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, h, w), (n, h, w, c) or (n, n_features)
+            Images of the size of the training images.
+
+        Returns
+        -------
+        reconstructions : ndarray of the shape of X
+            In the unit of X, as float32, or float64 if the model takes that.
+        """
+        images, layout = self._check(X)
+        residual = self._run_checked("residual", images).reshape(len(images), *layout)
+        return images.reshape(residual.shape).astype(residual.dtype) - residual
+
     @_IfExported("defect_map", "it is of a detector without training='repair', or without maps.")
     def defect_map(self, X: ArrayLike) -> NDArray[np.float32]:
         """Mark where the network sees a defect.

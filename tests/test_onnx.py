@@ -28,6 +28,7 @@ from sklearn_ncae._onnx_statistics import DEFECT_MAP_STATISTICS, STATISTICS, Res
 from sklearn_ncae.baselines import PCAReconstructor
 from sklearn_ncae.calibration import promised_rate
 from sklearn_ncae.datasets import load_elpv
+from sklearn_ncae.inspection import ResidualMapDisplay
 from sklearn_ncae.layers import DetailUpsampling2D, NeighborConv2D, PixelShuffle
 from sklearn_ncae.model_selection import TunedThresholdDetector
 from sklearn_ncae.network import build_network
@@ -86,6 +87,8 @@ def assert_same_answers(actual, detector, X):
     residual = detector.residual(X)
     assert actual.residual(X).dtype == residual.dtype
     np.testing.assert_allclose(actual.residual(X), residual, atol=1e-5 * np.abs(X).max())
+    reconstructions = detector.reconstruct(X)
+    np.testing.assert_allclose(actual.reconstruct(X), reconstructions, atol=1e-5 * np.abs(X).max())
     assert hasattr(actual, "p_values") == hasattr(detector, "p_values")
     if hasattr(detector, "p_values"):
         clear = apart(scores, detector.calibration_scores_, reach)
@@ -656,6 +659,16 @@ def test_without_maps_the_scores_are_the_same(statistic, shape, fit, tmp_path):
     for method in ("residual", "defect_map", "anomaly_map"):
         with pytest.raises(AttributeError, match="maps"):
             getattr(actual, method)
+
+
+def test_what_it_sees_is_drawn_as_that_of_the_detector(detector, good_images, tmp_path):
+    pytest.importorskip("matplotlib").use("agg")
+    actual = exported(detector, tmp_path)
+    limits = [
+        ResidualMapDisplay.from_estimator(one, good_images[:2]).ax_[0, 2].images[1].get_clim()
+        for one in (actual, detector)
+    ]
+    np.testing.assert_allclose(*limits, rtol=1e-5)
 
 
 def test_the_threshold_is_part_of_the_file(detector, tmp_path):
