@@ -221,7 +221,8 @@ def labelled_files(folder: str, good: Sequence[str] = ()) -> tuple[list[str], An
 
 def count_unlabelled(folder: str) -> int:
     """Return how many images are in a folder itself, and in no subfolder that labels them."""
-    return sum(os.path.dirname(file) == folder.rstrip(os.sep) for file in image_files([folder]))
+    files = map(os.path.abspath, image_files([folder]))
+    return sum(os.path.dirname(file) == os.path.abspath(folder) for file in files)
 
 
 def refuse_defects(paths: Iterable[str]) -> None:
