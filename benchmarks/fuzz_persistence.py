@@ -121,7 +121,7 @@ def break_json(data: bytes, rng: Rng) -> bytes:
         *(b"", b"null", b"[]", b"{", b"[" * 100_000, b'{"a":' * 100_000, b"9" * 5000, b"\xff\xfe"),
         *(b" " * 4_000_001, text.replace(b"0", b"NaN"), text.replace(b"1", b"1e999")),
         *(text.replace(b"tuple", b"dict"), text.replace(b"array", b"names")),
-        text.replace(b'"format_version": 1', b'"format_version": 2'),
+        text.replace(b'"format_version": 6', b'"format_version": 5'),
     ]
     chosen = hostile[rng.integers(len(hostile) + 1) - 1] if rng.random() < 0.5 else None
     return pack([*{**members, "model.json": chosen or overwrite(text, rng)}.items()])

@@ -86,8 +86,7 @@ Beyond that, the tests (`make test`) run on every change:
 
 * a save that fails for a full disk, an interrupt or any other reason leaves the old file as it
   was and nothing beside it;
-* a model file of an earlier version of the package or its dependencies is read, and scores as it
-  did;
+* a stored model file is read and scores as it did, with other versions of the dependencies too;
 * an interrupt, an error in a callback or a lack of memory during `fit` leaves the previous fit, or
   an estimator that is plainly not fitted;
 * a training with `checkpoint_path` whose process is killed goes on to the same weights, bit by bit;

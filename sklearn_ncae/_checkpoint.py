@@ -125,4 +125,6 @@ class Checkpoint(keras.callbacks.Callback):
 
 def _number(value: Any) -> Any:
     """Return what JSON has in the place of NumPy's numbers and arrays of them."""
-    return np.asarray(value).tolist()
+    if not isinstance(value, np.generic | np.ndarray):
+        raise TypeError(f"A checkpoint cannot hold a {type(value).__name__}: {value!r:.100}.")
+    return value.tolist()

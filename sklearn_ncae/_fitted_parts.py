@@ -42,9 +42,12 @@ def groups_for(detector: Any, groups: Any) -> dict[str, Any]:
     """Return groups as the `fit` of a detector takes them; nothing if it takes none."""
     if has_fit_parameter(detector, "groups") or hasattr(detector, "_takes_groups"):
         return {"groups": groups}
-    if isinstance(detector, Pipeline) and groups_for(detector[-1], groups):
-        routed = get_config()["enable_metadata_routing"]
-        return {"groups" if routed else f"{detector.steps[-1][0]}__groups": groups}
+    if isinstance(detector, Pipeline):
+        name, last = detector.steps[-1]
+        of_last = groups_for(last, groups)
+        if get_config()["enable_metadata_routing"]:
+            return of_last
+        return {f"{name}__{parameter}": value for parameter, value in of_last.items()}
     return {}
 
 

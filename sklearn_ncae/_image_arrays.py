@@ -199,7 +199,7 @@ def check_fitted_shape(shape: tuple[int, ...], fitted: tuple[int, ...], name: st
 def refuse_single(shape: tuple[int, ...], fitted: tuple[int, ...], name: str) -> None:
     """Refuse one image, of (height, width, channels) as in fit, in the place of a stack."""
     is_stack = int(np.prod(shape[1:])) == int(np.prod(fitted))
-    if shape in (fitted, fitted[:2]) and not is_stack:
+    if (shape == fitted or (*shape, 1) == fitted) and not is_stack:
         raise ValueError(
             f"{name} takes a stack of images, got an array of shape {shape}, which is one image: "
             "give image[np.newaxis]."
@@ -244,7 +244,8 @@ def full_scale(images: NDArray[Any]) -> tuple[float, float]:
     """Return black and white of images: by their dtype, or else the usual ones that hold them."""
     if images.dtype in (np.uint8, np.uint16):
         return 0.0, float(np.iinfo(images.dtype).max)
-    low, high = float(images.min()), float(images.max())
+    finite = images[np.isfinite(images)]
+    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
     usual = (1.0, 255.0, 65535.0) if images.dtype.kind in "fb" else (255.0, 65535.0)
     # What was resampled or sharpened may be a little above 1, and is not of 8 bits for that.
     white = next((white for white in usual if high <= max(white, 1.5)), None)

@@ -26,7 +26,8 @@ def _is_calibrated(detector: Any) -> bool:
         return True
     raise AttributeError(
         "p_values needs scores of good images that were not trained on, and "
-        f"contamination={detector.contamination!r} keeps none. Fit with contamination='auto'."
+        f"contamination={detector.contamination!r} keeps none. Fit with contamination='auto', or "
+        "call recalibrate with such images."
     )
 
 
@@ -74,6 +75,11 @@ class ImageOutlierMixin(OutlierMixin, BaseEstimator):
     @property
     def false_alarm_rate_(self) -> float:
         """What share of new good images `offset_` promises at most, also if it was changed."""
+        if not hasattr(self, "calibration_scores_"):
+            raise AttributeError(
+                "false_alarm_rate_ needs scores of good images that were not trained on: fit with "
+                "contamination='auto', or call recalibrate with such images."
+            )
         return promised_rate(self.calibration_scores_, self.offset_)
 
     @all_or_nothing
@@ -156,7 +162,7 @@ class ImageOutlierMixin(OutlierMixin, BaseEstimator):
     def p_values(self, X: ArrayLike) -> NDArray[np.float64]:
         """Conformal p-value of each image: how rarely a good image looks as abnormal.
 
-        Available with ``contamination="auto"``.
+        Available with ``contamination="auto"``, or after `recalibrate` with images.
 
         Parameters
         ----------

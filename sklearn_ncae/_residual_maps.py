@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sklearn_ncae._fitted_parts import part_with
-from sklearn_ncae._image_arrays import full_scale, strongest_channel
+from sklearn_ncae._image_arrays import strongest_channel
 from sklearn_ncae._labels import check_detection_labels
 from sklearn_ncae._optional import import_extra
 from sklearn_ncae.residuals import residual_image
@@ -144,7 +144,7 @@ class ResidualMapDisplay:
                 "blue_orange", ["#0b4a8f", "#2f8fd8", "#f4f4f4", "#f5870a", "#b34700"]
             )
         norm = colors.Normalize(-limit, limit)
-        low, high = full_scale(np.asarray(self.images))
+        low, high = _display_range(self.images)
 
         axes = self._make_axes(ax, plt)
         for row, row_axes in enumerate(axes):
@@ -404,6 +404,17 @@ def _check_row_count(n_rows: int) -> None:
             f"{n_rows}. Choose some, such as the most abnormal: "
             "X[np.argsort(detector.score_samples(X))[:8]]."
         )
+
+
+def _display_range(images: NDArray[Any]) -> tuple[float, float]:
+    """Return the values drawn black and white: 0 to 255 for uint8, else those of the images.
+
+    All rows share them, and 12 bits in 16 are not to be drawn nearly black.
+    """
+    if images.dtype == np.uint8:
+        return 0.0, 255.0
+    low, high = float(np.min(images)), float(np.max(images))
+    return low, high if high > low else low + 1.0
 
 
 def _as_picture(image: NDArray[Any], low: float, high: float) -> NDArray[np.float64]:

@@ -196,6 +196,7 @@ class PCAReconstructor(BaseEstimator):
         self.random_state = random_state
 
     @_fit_context(prefer_skip_nested_validation=True)
+    @all_or_nothing
     def fit(self, X: ArrayLike, y: Any = None) -> Self:
         """Find the principal components of the images.
 

@@ -362,9 +362,10 @@ class ResidualDetector(_ResidualDetectorBase):
     offset_ : float
         ``decision_function = score_samples - offset_``.
     calibration_scores_ : ndarray of shape (n_held_out,)
-        Scores of the held-out images, with groups one of each; only with ``contamination="auto"``.
+        Scores of the held-out images, with groups one of each; only with ``contamination="auto"``
+        or after `recalibrate`.
     false_alarm_rate_ : float
-        The bound that holds for `offset_`; only with ``contamination="auto"``.
+        The bound that holds for `offset_`; where there are `calibration_scores_`.
     image_shape_ : tuple of (int, int, int)
         Height, width and channels of the training images.
     n_features_in_ : int

@@ -172,11 +172,13 @@ def read_image_files(
     read = dict(zip(paths, parallel(delayed(_read)(loader, path) for path in paths), strict=True))
     errors = {path: image for path, image in read.items() if isinstance(image, str)}
     images = {path: image for path, image in read.items() if not isinstance(image, str)}
-    if size is None and images:
-        size = Counter(image.shape[:2] for image in images.values()).most_common(1)[0][0]
-    for path in [path for path, image in images.items() if image.shape[:2] != size]:
-        shape = images.pop(path).shape[:2]
-        errors[path] = f"{path!r} is of size {shape}, and not of that of the others, {size}."
+    shapes = Counter(image.shape for image in images.values() if size in (None, image.shape[:2]))
+    wanted = shapes.most_common(1)[0][0] if shapes else size
+    for path in [path for path, image in images.items() if image.shape != wanted]:
+        shape = images.pop(path).shape
+        errors[path] = f"{path!r} is of shape {shape}, and the others are of {wanted}."
+        if size is not None:
+            errors[path] = f"{path!r} is of shape {shape}, and the detector takes {wanted}."
     return list(images), np.stack(list(images.values())) if images else None, errors
 
 
@@ -292,6 +294,8 @@ def score_images(
         of_image: NDArray[np.float32] | None = None
         if images is not None:
             scores = np.asarray(last.score_samples(images), np.float64)
+            if images.ndim > 2:  # of this size it can be scored, of another one it may not be
+                size = images.shape[1:3]
             p_values = _p_values(last, images, scores)
             if maps:
                 if black_and_white is None:

@@ -181,7 +181,10 @@ def read_image(
     >>> image.shape, round(float(image[0, 0]), 3)
     ((2, 3), 0.2)
     """
-    return _decode(path, _check_size(size), mode, dtype)
+    image, few_levels = _decode(path, _check_size(size), mode, dtype)
+    if few_levels:
+        _warn_of_few_levels()
+    return image
 
 
 class ImageLoader(TransformerMixin, BaseEstimator):
@@ -341,10 +344,13 @@ class ImageLoader(TransformerMixin, BaseEstimator):
         )
         errors: dict[int, Exception] = {}
         images: NDArray[Any] | None = None
-        for i, image in enumerate(decoded):
-            if isinstance(image, Exception):
-                errors[i] = image
+        any_few_levels = False
+        for i, read_or_error in enumerate(decoded):
+            if isinstance(read_or_error, Exception):
+                errors[i] = read_or_error
                 continue
+            image, few_levels = read_or_error
+            any_few_levels |= few_levels
             if images is None:
                 first, images = i, np.zeros((len(paths), *image.shape), dtype=self.dtype)
             if image.shape != images.shape[1:]:
@@ -359,6 +365,8 @@ class ImageLoader(TransformerMixin, BaseEstimator):
             images[i] = image
         if images is None:
             raise errors[0]
+        if any_few_levels:
+            _warn_of_few_levels()
         if self.on_error == "skip":
             self.unreadable_ = {i: str(error) for i, error in errors.items()}
         if errors:
@@ -395,8 +403,8 @@ class ImageLoader(TransformerMixin, BaseEstimator):
 
 def _decode(
     path: str | os.PathLike[str], size: tuple[int, int] | None, mode: str, dtype: str
-) -> NDArray[Any]:
-    """Read one file; the arguments have been checked."""
+) -> tuple[NDArray[Any], bool]:
+    """Read one file, and tell whether few gray levels are left; the arguments have been checked."""
     pil = import_extra("PIL.Image", "images")
     pil_ops = import_extra("PIL.ImageOps", "images")
     try:
@@ -425,14 +433,10 @@ def _decode(
             f"{os.fspath(path)!r} has 32-bit pixels (Pillow mode {image.mode!r}), of which black "
             "and white are unknown. Save it with 8 or 16 bits."
         )
+    few_levels = False
     if deep:
         values = np.asarray(image)
-        if dtype == "uint8" and 0 < values.max() <= _TWELVE_BITS:
-            warn(
-                f"A 16-bit file has no value above {_TWELVE_BITS}, as those of 10- and 12-bit "
-                "cameras: of 8 bits, few gray levels are left. Read it with dtype='uint16' or "
-                "'float32', or write such files with their values times 16."
-            )
+        few_levels = dtype == "uint8" and bool(0 < values.max() <= _TWELVE_BITS)
         bands = [pil.fromarray(values.astype(np.float32))]
     else:
         # Averages rounded to 8 bits are all that uint8 needs, and several times faster.
@@ -448,10 +452,18 @@ def _decode(
             pixels = np.rint(pixels)
     if deep and mode == "color":
         pixels = np.repeat(pixels[..., np.newaxis], 3, axis=-1)
-    return pixels.astype(dtype, copy=False)
+    return pixels.astype(dtype, copy=False), few_levels
 
 
-def _decode_or_error(*arguments: Any) -> NDArray[Any] | Exception:
+def _warn_of_few_levels() -> None:
+    warn(
+        f"A 16-bit file has no value above {_TWELVE_BITS}, as those of 10- and 12-bit cameras: of "
+        "8 bits, few gray levels are left. Read it with dtype='uint16' or 'float32', or write such "
+        "files with their values times 16."
+    )
+
+
+def _decode_or_error(*arguments: Any) -> tuple[NDArray[Any], bool] | Exception:
     try:
         return _decode(*arguments)
     except (OSError, ValueError) as error:

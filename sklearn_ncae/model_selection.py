@@ -410,7 +410,7 @@ class TunedThresholdDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
             groups = fit_params.pop("groups", None)
             split_params = {} if groups is None else {"groups": groups}
 
-        of_images = check_groups(split_params.get("groups", params.get("groups")), labels.size)
+        of_images = check_groups(split_params.get("groups", fit_params.get("groups")), labels.size)
         if isinstance(self.cv, str):
             return [(None, np.arange(labels.size))], of_images, fit_params
         if self._has_splitter:

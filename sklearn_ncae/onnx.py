@@ -53,7 +53,7 @@ def export(
     ``score``       (n,), float64               as `score_samples`
     ``decision``    (n,), float64               as `decision_function`
     ``prediction``  (n,), int64                 as `predict`: +1 for good, -1 for defective
-    ``p_value``     (n,), float64               as `p_values`; with ``contamination="auto"``
+    ``p_value``     (n,), float64               as `p_values`; where the detector has them
     ``residual``    (n, \*image), float         as `residual`; where the detector has one
     ``defect_map``  (n, h, w), float32          as `defect_map`; with ``training="repair"``
     ``anomaly_map`` (n, h, w), float32          as `anomaly_map`, or of texture alone the map
@@ -162,8 +162,7 @@ class OnnxDetector:
     offset_ : float
         ``decision_function = score_samples - offset_``.
     false_alarm_rate_ : float
-        The rate promised for `offset_`; only of detectors with ``contamination="auto"``, and not
-        of a `TunedThresholdDetector`.
+        The rate promised for `offset_`; only of detectors that have `calibration_scores_`.
     image_shape_ : tuple of (int, int, int)
         Height, width and channels of the images.
     n_features_in_ : int

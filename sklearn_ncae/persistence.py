@@ -25,7 +25,7 @@ from sklearn_ncae._model_document import decode, encode, holds, leaves
 from sklearn_ncae._warn import warn
 
 _FORMAT = "sklearn-ncae model"
-_FORMAT_VERSION = 1
+_FORMAT_VERSION = 6  # the first that is read: those before were never released
 
 
 def save(detector: Any, path: str | os.PathLike[str]) -> None:
@@ -219,6 +219,11 @@ def _check_format(document: dict[str, Any]) -> None:
         raise ModelFileError(
             f"it has format {version}, and this version of sklearn-ncae reads formats up to "
             f"{_FORMAT_VERSION}. Upgrade sklearn-ncae"
+        )
+    if version < _FORMAT_VERSION:
+        raise ModelFileError(
+            f"it has format {version}, of a version of sklearn-ncae before the first release. "
+            "Train and save again"
         )
 
 

@@ -101,9 +101,9 @@ class TextureDetector(ImageOutlierMixin):
         ``decision_function = score_samples - offset_``.
     calibration_scores_ : ndarray of shape (n_calibration,)
         Scores in cross-validation, at most 1000, with groups one of each; only with
-        ``contamination="auto"``.
+        ``contamination="auto"``, or after `recalibrate`, of the images given to it.
     false_alarm_rate_ : float
-        The rate that `offset_` stands for; only with ``contamination="auto"``.
+        The rate that `offset_` stands for; where there are `calibration_scores_`.
     image_shape_ : tuple of (int, int, int)
         Height, width and channels of the training images.
     n_samples_fit_ : int

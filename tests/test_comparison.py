@@ -23,7 +23,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from sklearn_ncae import NCAEDetector, comparison
-from sklearn_ncae.baselines import MeanBrightnessDetector, usual_detectors
+from sklearn_ncae.baselines import MeanBrightnessDetector, PCAReconstructor, usual_detectors
 from sklearn_ncae.images import ImageLoader
 from sklearn_ncae.metrics import compare_detectors, detection_scores
 from sklearn_ncae.model_selection import TunedThresholdDetector
@@ -385,8 +385,9 @@ class TestSplits:
         X, y = make_images(n=30)
         groups = np.arange(30) // 3
         tuned = TunedThresholdDetector(MeanBrightnessDetector(), max_false_alarm_rate=0.1, cv=2)
+        inner = make_pipeline(FunctionTransformer(), tuned)
         table = compare_detectors(
-            {"tuned": tuned, "in a pipeline": make_pipeline(FunctionTransformer(), tuned)},
+            {"tuned": tuned, "in a pipeline": make_pipeline(FunctionTransformer(), inner)},
             X,
             y,
             groups=groups,
@@ -455,6 +456,10 @@ class TestMeanBrightness:
                 detector.fit(bad)
             assert detector.n_features_in_ == 48
             assert (detector.predict(X) == 1).all()
+        components = PCAReconstructor(2).fit(X)
+        with pytest.raises(ValueError, match="NaN"):
+            components.fit(np.full((3, 4, 4), np.nan))
+        assert components.predict(X).shape == X.shape
 
     @pytest.mark.parametrize("shape", [(20, 48), (20, 6, 8), (20, 4, 4, 3)])
     @pytest.mark.parametrize("dtype", [np.uint8, np.float32])

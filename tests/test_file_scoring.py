@@ -154,13 +154,35 @@ def test_an_odd_file_does_not_decide_what_size_the_others_have(folder, good_imag
     files = find_image_files(folder)
     readable, images, errors = read_image_files(ImageLoader(on_error="skip"), files)
     assert readable == files[n_odd:] and images.shape == (8, 16, 16)
-    assert list(errors) == files[:n_odd] and "00.png' is of size (20, 20)" in errors[files[0]]
+    assert list(errors) == files[:n_odd] and "00.png' is of shape (20, 20)" in errors[files[0]]
     pipeline = make_pipeline(ImageLoader(), TextureDetector(contamination=0.2).fit(good_images))
     expected = pipeline.score_samples(files[n_odd:])
     for chunk_size in (1, 2, 32):
         scored = list(score_images(pipeline, files, chunk_size=chunk_size))
         assert [one.decision for one in scored[:n_odd]] == ["error"] * n_odd
         np.testing.assert_array_equal([one.score for one in scored[n_odd:]], expected)
+
+
+def test_a_colour_file_among_gray_ones_is_an_error(good_images):
+    class Reader(FunctionTransformer):
+        def transform(self, X):
+            images = [np.repeat(good_images[0][..., None], 3, 2), *good_images[1:4]]
+            return np.stack([images[int(path)] for path in X])
+
+    pipeline = make_pipeline(Reader(), TextureDetector(contamination=0.2).fit(good_images))
+    scored = list(score_images(pipeline, ["0", "1", "2", "3"]))
+    assert [one.decision == "error" for one in scored] == [True, False, False, False]
+    assert "(16, 16, 3)" in scored[0].error
+
+
+def test_the_size_of_the_first_chunk_holds_for_the_others(folder, good_images):
+    files = find_image_files(folder)
+    Image.fromarray(good_images[0]).resize((20, 20)).save(files[-1])
+    own = FunctionTransformer()
+    pipeline = make_pipeline(ImageLoader(), own, MeanBrightnessDetector().fit(good_images))
+    for chunk_size in (1, 7, 32):
+        scored = list(score_images(pipeline, files, chunk_size=chunk_size))
+        assert [one.decision == "error" for one in scored] == [False] * 7 + [True]
 
 
 def test_what_gets_no_score_is_not_good(good_images, tmp_path):

@@ -293,6 +293,15 @@ def test_other_steps_of_a_pipeline_may_return_tables(paths):
     assert list(table.columns) == ["mse", "max"]
 
 
+@pytest.mark.parametrize("n_jobs", [None, 2])
+def test_of_few_gray_levels_the_line_that_called_is_warned(tmp_path, n_jobs):
+    path = str(tmp_path / "part.png")
+    Image.fromarray(np.full((4, 4), 3000, np.uint16)).save(path)
+    with pytest.warns(UserWarning, match="no value above 4095") as caught:
+        ImageLoader(n_jobs=n_jobs).transform([path, path])
+    assert [one.filename for one in caught] == [__file__]
+
+
 def test_what_was_skipped_is_of_the_last_files_only(tmp_path):
     Image.new("L", (4, 4)).save(tmp_path / "part.png")
     good, bad = str(tmp_path / "part.png"), str(tmp_path / "missing.png")

@@ -227,6 +227,7 @@ def test_the_number_type_of_8_bit_pixels_does_not_matter(dtype, labelled_images)
         np.testing.assert_array_equal(np.asarray(picture), image)
     assert full_scale(np.array([0.0, 1.0])) == (0, 1) and full_scale(np.zeros(2)) == (0, 1)
     assert full_scale(np.array([-2.0, 3.0])) == (-2, 3)
+    assert full_scale(np.array([np.nan, 0.5])) == full_scale(np.array([np.nan])) == (0, 1)
     assert full_scale(np.array([7e4, 7e4])) == (7e4, 7e4 + 1)
 
 

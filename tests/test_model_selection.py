@@ -407,6 +407,12 @@ def test_groups_count_under_the_name_that_a_splitter_asks_for_them():
         tuned = TunedThresholdDetector(FirstColumn(), max_false_alarm_rate=0.05, cv=cv)
         with pytest.raises(ValueError, match="12 groups of good images cannot promise"):
             tuned.fit(X, part=groups)
+        texture = TextureDetector(contamination=0.1).set_fit_request(groups="part")
+        for cv in (2, "prefit"):
+            detector = texture.fit(X[..., np.newaxis]) if cv == "prefit" else texture
+            tuned = TunedThresholdDetector(detector, max_false_alarm_rate=0.05, cv=cv)
+            with pytest.raises(ValueError, match="12 groups of good images cannot promise"):
+                tuned.fit(X[..., np.newaxis], part=groups)
 
 
 @pytest.mark.parametrize(

@@ -93,10 +93,15 @@ def test_rooms_import_from_those_above_them_only():
     for path in package.rglob("*.py"):
         module = path.relative_to(package).with_suffix("").parts[0]
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("sklearn_ncae."):
-                imported = node.module.split(".")[1]
-                if module != "__init__":
-                    assert room_of[imported] <= room_of[module], (path, node.module)
+            assert not getattr(node, "level", 0), f"{path} has a relative import"
+            names = [one.name for one in getattr(node, "names", ())]
+            if isinstance(node, ast.ImportFrom):
+                names = [f"{node.module}.{name}" for name in names]
+            elif not isinstance(node, ast.Import):
+                continue
+            imported = {name.split(".")[1] for name in names if name.startswith("sklearn_ncae.")}
+            for name in imported & room_of.keys() if module != "__init__" else ():
+                assert room_of[name] <= room_of[module], (path, name)
 
 
 if __name__ == "__main__":

@@ -433,7 +433,8 @@ def test_refuses_hostile_texture_detectors(name, fitted, tmp_path):
 
 
 HOSTILE_DOCUMENTS = {
-    "newer format": (lambda d: d.update(format_version=2), "format 2.*Upgrade"),
+    "newer format": (lambda d: d.update(format_version=7), "format 7.*Upgrade"),
+    "older format": (lambda d: d.update(format_version=5), r"format 5.*Train and save again"),
     "other format": (lambda d: d.update(format="onnx"), "not the file of a sklearn-ncae model"),
     "version of another type": (lambda d: d.update(format_version=True), "not the file of"),
     "version before the first": (lambda d: d.update(format_version=0), "not the file of"),
@@ -593,10 +594,10 @@ def test_damaged_files_are_refused_or_score(fuzz, fitted, good_images, tmp_path)
     assert answers.count("refused") > 200
 
 
-def test_reads_the_files_of_older_versions():
+def test_reads_stored_files_of_each_format():
     X = np.random.RandomState(1).randint(0, 256, (5, 12, 10), dtype=np.uint8)
     paths = sorted((HERE / "data").glob("*.ncae"))
-    assert [path.name for path in paths] == ["format_1.ncae"]
+    assert [path.name for path in paths] == ["format_6.ncae"]
     for path in paths:
         expected = json.loads(path.with_suffix(".json").read_text())
         detector = persistence.load(path)

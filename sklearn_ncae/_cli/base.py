@@ -21,7 +21,7 @@ FOLDER = click.Path(exists=True, file_okay=False)
 
 
 class Output(click.Path):
-    """A file to write, whose name says what it will hold: it must end in one of some suffixes.
+    """A file to write, whose name says what it will hold: it ends in one of some suffixes, if any.
 
     Whether it can be written is found before the work is done.
     """
@@ -32,7 +32,7 @@ class Output(click.Path):
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Any:
         """Refuse other names, such as that of a model for a report, and folders that are not."""
-        if not os.fspath(value).lower().endswith(self.suffixes):
+        if self.suffixes and not os.fspath(value).lower().endswith(self.suffixes):
             self.fail(f"{value!r} must end in {' or '.join(self.suffixes)}.", param, ctx)
         folder = os.path.dirname(os.path.realpath(value))
         if not os.path.isdir(folder):
@@ -203,7 +203,7 @@ def labelled_files(folder: str, good: Sequence[str] = ()) -> tuple[list[str], An
     from sklearn_ncae.datasets import load_image_folder
 
     parts = load_image_folder(folder, load=False, **({"good": good} if good else {}))
-    n_others = count_unlabelled(folder)
+    n_others = count_unlabelled(folder, parts.paths)
     if n_others and (parts.target == 1).all():
         raise ValueError(
             f"{folder!r} has a subfolder of good images and {n_of(n_others, 'image')} beside it, "
@@ -219,10 +219,12 @@ def labelled_files(folder: str, good: Sequence[str] = ()) -> tuple[list[str], An
     return list(parts.paths[shown]), parts.target[shown]
 
 
-def count_unlabelled(folder: str) -> int:
-    """Return how many images are in a folder itself, and in no subfolder that labels them."""
-    files = map(os.path.abspath, image_files([folder]))
-    return sum(os.path.dirname(file) == os.path.abspath(folder) for file in files)
+def count_unlabelled(folder: str, labelled: Iterable[str]) -> int:
+    """Return how many images of a folder are not among those that its subfolders label."""
+    known = {os.path.abspath(path) for path in labelled}
+    files = [file for file in image_files([folder]) if os.path.abspath(file) not in known]
+    # Masks of defects lie beside the images in some data sets.
+    return sum("ground_truth" not in file.lower().split(os.sep) for file in files)
 
 
 def refuse_defects(paths: Iterable[str]) -> None:

@@ -74,7 +74,7 @@ def compare(
     from sklearn_ncae.texture import TextureDetector
 
     parts = load_image_folder(folder, size=size, n_jobs=jobs, on_error="skip")
-    n_others = count_unlabelled(folder)
+    n_others = count_unlabelled(folder, load_image_folder(folder, load=False).paths)
     if n_others:
         say(f"{n_of(n_others, 'image')} in no subfolder left out")
     n_good = int(np.count_nonzero(parts.target == 1))

@@ -35,6 +35,6 @@ def export(model: str, output: str | None, dtype: str, maps: bool) -> None:
     """
     from sklearn_ncae import onnx
 
-    output = output or str(Path(model).with_suffix(".onnx"))
+    output = output or Output(".onnx").convert(str(Path(model).with_suffix(".onnx")), None, None)
     onnx.export(load_detector(model), output, dtype=dtype, maps=maps)
     click.echo(f"{output}: {Path(output).stat().st_size / 1e6:.1f} MB")

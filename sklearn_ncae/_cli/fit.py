@@ -79,7 +79,7 @@ from sklearn_ncae._cli.base import (
 )
 @click.option(
     "--checkpoint",
-    type=click.Path(dir_okay=False),
+    type=Output(),
     help="Keeps the state of the training in this file: after a stop the same command goes on.",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="For the same model again.")
