@@ -313,7 +313,7 @@ class OnnxDetector:
     def p_values(self, X: ArrayLike) -> NDArray[np.float64]:
         """Conformal p-value of each image: how rarely a good image looks as abnormal.
 
-        Available if the detector had ``contamination="auto"``.
+        Available if the detector has them.
 
         Parameters
         ----------
