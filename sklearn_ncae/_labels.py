@@ -92,7 +92,9 @@ def check_labels_and_scores(
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Return labels as `check_detection_labels` does, and as many finite scores as float64."""
     labels = check_detection_labels(y, pos_label=pos_label, need_both=need_both)
-    values = column_or_1d(scores, dtype=np.float64)
+    values = np.asarray(scores, dtype=np.float64)
+    if values.ndim != 1:
+        raise ValueError(f"scores must be one number per image, got shape {values.shape}.")
     check_consistent_length(labels, values)
     assert_all_finite(values, input_name="scores")
     return labels, values
