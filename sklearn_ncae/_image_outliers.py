@@ -62,10 +62,10 @@ class ImageOutlierMixin(OutlierMixin, BaseEstimator):
             warn_of_other_unit(images, scale.pixel_range, type(self).__name__)
         return images, layout
 
-    def _set_false_alarm_rate(self, scores: NDArray[np.float64]) -> None:
+    def _set_false_alarm_rate(self, scores: NDArray[np.float64], rate: float | None = None) -> None:
         """Set the threshold by the scores of good images that were not trained on."""
         self.calibration_scores_ = scores
-        self.offset_, _ = conformal_offset(scores, self.false_alarm_rate)
+        self.offset_, _ = conformal_offset(scores, self.false_alarm_rate if rate is None else rate)
 
     def _set_contamination(self, scores: NDArray[np.float64]) -> None:
         """Set the threshold by the scores of the training images."""
@@ -126,8 +126,7 @@ class ImageOutlierMixin(OutlierMixin, BaseEstimator):
         if X is not None:
             scores = self.score_samples(X)
             of_images = check_groups(groups, len(scores))
-            counted = one_of_each(of_images, np.random.RandomState(0))
-            self.calibration_scores_ = scores[counted]
+            scores = scores[one_of_each(of_images, np.random.RandomState(0))]
         elif not hasattr(self, "calibration_scores_"):
             raise AttributeError(
                 f"{type(self).__name__} has no scores of images that were not trained on, as "
@@ -135,8 +134,9 @@ class ImageOutlierMixin(OutlierMixin, BaseEstimator):
             )
         elif groups is not None:
             raise ValueError("groups are those of X: give both or none.")
-        rate = self.false_alarm_rate if false_alarm_rate is None else false_alarm_rate
-        self.offset_, _ = conformal_offset(self.calibration_scores_, rate)
+        else:
+            scores = self.calibration_scores_
+        self._set_false_alarm_rate(scores, false_alarm_rate)
         return self
 
     def score_samples(self, X: ArrayLike) -> NDArray[np.float64]:

@@ -197,24 +197,24 @@ def mean_over_folds(
     return mean
 
 
-def rate_for_promise(rate: float | None, n_images: int, kind: str) -> float:
-    """Return the share of images allowed on the wrong side, or say that n are too few for it.
+def rate_for_promise(rate: float | None, n: int, kind: str) -> float:
+    """Return the share allowed on the wrong side, or say that n are too few to promise it.
 
-    None asks for the default, which gives way to what `n_images` can promise.
+    None asks for the default, which gives way to what `n` can promise.
     """
-    smallest = 1 / (n_images + 1)
+    smallest = 1 / (n + 1)
     if rate is None:
-        if not rank_for(DEFAULT_RATE, n_images):
+        if not rank_for(DEFAULT_RATE, n):
             warn(
-                f"{n_images} {kind} cannot promise the default rate of {DEFAULT_RATE:g}, which "
+                f"{n} {kind} cannot promise the default rate of {DEFAULT_RATE:g}, which "
                 f"takes {n_needed(DEFAULT_RATE)}. The threshold is for {smallest:.3g}, the "
                 "smallest rate they can promise."
             )
         return max(DEFAULT_RATE, smallest)
-    if not rank_for(rate, n_images):
+    if not rank_for(rate, n):
         raise ValueError(
-            f"{n_images} {kind} cannot promise a rate of at most {rate:.3g}: at least "
-            f"{n_needed(rate)} are needed. With {n_images}, the smallest rate that can be "
+            f"{n} {kind} cannot promise a rate of at most {rate:.3g}: at least "
+            f"{n_needed(rate)} are needed. With {n}, the smallest rate that can be "
             f"promised is 1 / (n + 1) = {smallest:.3g}."
         )
     return rate

@@ -184,6 +184,8 @@ def read_image_files(
 
 def _raising(loader: Any) -> Any:
     """Return a loader that raises: what it skips would be a black image here."""
+    if isinstance(loader, Pipeline):
+        return Pipeline([(name, _raising(step)) for name, step in loader.steps])
     if isinstance(loader, ImageLoader) and loader.on_error != "raise":
         return clone(loader).set_params(on_error="raise")
     return loader
@@ -486,7 +488,7 @@ def _reader(detector: Any, n_jobs: int | None) -> tuple[Any, Any, tuple[int, int
         *steps, (_, last) = detector.steps
         shape = getattr(part_with(last, "image_shape_")[0], "image_shape_", None)
         size = shape[:2] if shape and after_loading(detector) is last else None
-        return Pipeline([(name, _raising(step)) for name, step in steps]), last, size
+        return Pipeline(steps), last, size
     return loader_for(detector, n_jobs=n_jobs), detector, None
 
 

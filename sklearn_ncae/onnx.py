@@ -343,8 +343,7 @@ class OnnxDetector:
         residual : ndarray of the shape of X
             Signed, in the unit of X, as float32, or float64 if the model takes that.
         """
-        images, layout = self._check(X)
-        return self._run_checked("residual", images).reshape(len(images), *layout)
+        return self._images_and_residual(X)[1]
 
     @_IfExported("residual", "it is of a detector of texture alone, or without maps.")
     def reconstruct(self, X: ArrayLike) -> NDArray[Any]:
@@ -362,9 +361,8 @@ class OnnxDetector:
         reconstructions : ndarray of the shape of X
             In the unit of X, as float32, or float64 if the model takes that.
         """
-        images, layout = self._check(X)
-        residual = self._run_checked("residual", images).reshape(len(images), *layout)
-        return images.reshape(residual.shape).astype(residual.dtype) - residual
+        images, residual = self._images_and_residual(X)
+        return images.astype(residual.dtype) - residual
 
     @_IfExported("defect_map", "it is of a detector without training='repair', or without maps.")
     def defect_map(self, X: ArrayLike) -> NDArray[np.float32]:
@@ -401,6 +399,12 @@ class OnnxDetector:
             In the unit of the score, but higher where more abnormal.
         """
         return self._run("anomaly_map", X)
+
+    def _images_and_residual(self, X: ArrayLike) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Return both in the layout of X."""
+        images, layout = self._check(X)
+        residual = self._run_checked("residual", images).reshape(len(images), *layout)
+        return images.reshape(residual.shape), residual
 
     def _run(self, output: str, X: ArrayLike) -> NDArray[Any]:
         return self._run_checked(output, self._check(X)[0])

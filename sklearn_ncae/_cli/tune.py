@@ -17,6 +17,7 @@ from sklearn_ncae._cli.base import (
     n_of,
     names_of_parts,
     progress_bar,
+    read_images,
     refuse_defects,
     report_unreadable,
 )
@@ -118,16 +119,13 @@ def _for_rate(
     group_by: re.Pattern[str] | None,
     jobs: int,
 ) -> None:
-    from sklearn_ncae.file_scoring import loader_for, read_image_files
+    from sklearn_ncae.file_scoring import loader_for
 
     if paths:
         refuse_defects(paths)
         files = image_files(paths)
         names = files if group_by is None else names_of_parts(group_by, paths, files)
-        read, images, errors = read_image_files(loader_for(detector, n_jobs=jobs), files)
-        report_unreadable(errors.values())
-        if images is None:
-            raise ValueError("None of the image files can be read.")
+        read, images = read_images(loader_for(detector, n_jobs=jobs), files)
         name_of = dict(zip(files, names, strict=True))
         groups = [name_of[file] for file in read]
         detector.recalibrate(images, groups, false_alarm_rate=rate)
