@@ -153,14 +153,7 @@ class MeanBrightnessDetector(OutlierMixin, BaseEstimator):
             # One by one, because files may differ in size; integers keep equal images equal.
             files = (read_image(path, dtype="uint16") for path in _check_paths(X))
             return np.array([image.mean(dtype=np.float64) for image in files])
-        X = without_mask(X, type(self).__name__)
-        images = np.asarray(X)
-        if images.ndim > 2:
-            # n_features_in_ then counts pixel values, not rows of pixels.
-            X = images.reshape(len(images), -1)
-        pixels = validate_data(self, X, reset=reset)
-        check_values(pixels, type(self).__name__)
-        return np.asarray(pixels.mean(axis=1, dtype=np.float64))
+        return np.asarray(_pixel_rows(self, X, reset=reset).mean(axis=1, dtype=np.float64))
 
 
 class PCAReconstructor(BaseEstimator):
@@ -210,7 +203,7 @@ class PCAReconstructor(BaseEstimator):
         -------
         self : PCAReconstructor
         """
-        rows = self._rows(X, reset=True)
+        rows = _pixel_rows(self, X, reset=True)
         n_components = min(self.n_components, *rows.shape)
         with np.errstate(invalid="ignore"):  # shares of a variance that is 0, if all are equal
             self.pca_ = PCA(n_components, random_state=self.random_state).fit(rows)
@@ -228,19 +221,8 @@ class PCAReconstructor(BaseEstimator):
         reconstructions : ndarray of the shape of X
         """
         check_is_fitted(self)
-        codes = self.pca_.transform(self._rows(X, reset=False))
+        codes = self.pca_.transform(_pixel_rows(self, X, reset=False))
         return self.pca_.inverse_transform(codes).reshape(np.shape(X))
-
-    def _rows(self, X: Any, *, reset: bool) -> NDArray[Any]:
-        """Check images, and return the pixels of each as a row."""
-        name = type(self).__name__
-        images = np.asarray(without_mask(X, name))
-        # n_features_in_ counts pixel values, not rows of pixels.
-        rows = validate_data(
-            self, images.reshape(len(images), -1) if images.ndim > 2 else X, reset=reset
-        )
-        check_values(rows, name)
-        return rows
 
     def __sklearn_tags__(self) -> Any:
         """Declare that images are accepted beside tables."""
@@ -298,6 +280,19 @@ def usual_detectors(
             random_state=random_state,
         ),
     }
+
+
+def _pixel_rows(estimator: BaseEstimator, X: Any, *, reset: bool) -> NDArray[Any]:
+    """Check images, and return the pixels of each as a row."""
+    name = type(estimator).__name__
+    X = without_mask(X, name)
+    images = np.asarray(X)
+    if images.ndim > 2:
+        # n_features_in_ then counts pixel values, not rows of pixels.
+        X = images.reshape(len(images), -1)
+    rows: NDArray[Any] = validate_data(estimator, X, reset=reset)
+    check_values(rows, name)
+    return rows
 
 
 def _rows_of(images: ArrayLike) -> NDArray[Any]:
