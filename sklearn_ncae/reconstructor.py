@@ -38,7 +38,7 @@ _CROP = 96
 # The network that repairs sees images whose shorter side has this many pixels as the means of 2 by
 # 2 of them: the noise of a camera differs from part to part, and is no defect.
 _LARGE_SIDE = 192
-_REPAIR_STEPS = 600
+_REPAIR_STEPS = 1500
 _RECONSTRUCT_EPOCHS = 20
 
 
@@ -121,7 +121,7 @@ class NCAEReconstructor(BaseEstimator):
         along a cosine.
     epochs : int or "auto", default="auto"
         Number of passes over the training images. ``"auto"`` makes 20 to reconstruct, and to
-        repair as many as it takes for 600 steps.
+        repair as many as it takes for 1500 steps.
     batch_size : int, default=16
         Images per training step.
     dtype_policy : {"float32", "mixed_bfloat16"}, default="float32"
