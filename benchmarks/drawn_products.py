@@ -1,8 +1,9 @@
 """Detection, and false alarms where the camera changes, on drawn products of several kinds.
 
 The sets of real images of the other benchmarks are gray and their parts lie alike. Here are
-products that are not so: in any pose, in colour, on a black background. They are drawn, and easier
-than real ones: the figures say which kinds the defaults suit, and not how good they are.
+products that are not so: in any pose, in colour, on a black background, or a surface of which each
+image shows another place. They are drawn, and easier than real ones: the figures say which kinds
+the defaults suit, and not how good they are.
 
     python benchmarks/drawn_products.py
     python benchmarks/drawn_products.py --texture-only
@@ -26,10 +27,11 @@ from detection_report import table
 from numpy.typing import NDArray
 from PIL import Image
 from scipy.ndimage import affine_transform, gaussian_filter
+from scipy.spatial import cKDTree
 from sklearn.metrics import roc_auc_score
 
 import sklearn_ncae
-from sklearn_ncae import NCAEDetector, texture
+from sklearn_ncae import NCAEDetector, reconstructor, texture
 from sklearn_ncae.residuals import DEFECT_MAP_STATISTICS
 from sklearn_ncae.texture import TextureDetector
 
@@ -77,6 +79,28 @@ def cloth(random: Random, *, defective: bool) -> NDArray[np.uint8]:
         mark = spot(random, np.ones((SIDE, SIDE), bool), (4, 10))[..., None]
         tint = [0.85, 1.05, 1.3] if random.randint(2) else [1.15, 1.15, 1.15]
         image = image * (1 - mark + mark * np.array(tint))
+    return finished(image, random)
+
+
+def leather(random: Random, *, defective: bool) -> NDArray[np.uint8]:
+    """Draw grains of leather, anywhere on a hide; a cut, a pale scratch or a worn place."""
+    seeds = random.uniform(-8, SIDE + 8, (420, 2))
+    nearest, _ = cKDTree(seeds).query(np.stack([ROWS, COLUMNS], axis=-1), k=2)
+    grain = np.tanh((nearest[..., 1] - nearest[..., 0]) / 2.5)
+    image = 90 + 45 * grain + 6 * noise(random, 1) + 6 * noise(random, 12)
+    if defective:
+        kind = random.randint(3)
+        if kind == 2:
+            mark = spot(random, np.ones((SIDE, SIDE), bool), (9, 18))
+            image += mark * (gaussian_filter(image, 2.5) - image)
+        else:
+            angle, length = random.uniform(0, np.pi), random.uniform(12, 35)
+            row, column = random.uniform(length, SIDE - length, 2)
+            down, right = ROWS - row, COLUMNS - column
+            along = np.cos(angle) * down + np.sin(angle) * right
+            across = np.cos(angle) * right - np.sin(angle) * down
+            inside = (np.abs(along) < length) * np.clip(1.5 - np.abs(across), 0, 1)
+            image += inside * (-35, 35)[kind]
     return finished(image, random)
 
 
@@ -144,6 +168,7 @@ class Product(NamedTuple):
 
 PRODUCTS = {
     "cloth": Product("cloth, in colour, any place", cloth),
+    "leather": Product("leather, gray, any place", leather),
     "nut": Product("nut, in colour, any pose, on black", nut),
     "tablet": Product("tablet, gray, any pose", tablet),
     "board": Product("board, gray, all alike", board),
@@ -250,6 +275,8 @@ def main() -> None:
         with patch.object(texture, "_BESIDE", 0.0):
             detectors["the same, each cell's own variance"] = TextureDetector().fit(train)
         if not options.texture_only:
+            with patch.object(reconstructor, "_REPAIR_STEPS", 600):
+                detectors["NCAE, 600 steps"] = NCAEDetector(random_state=0).fit(train)
             detectors["NCAE"] = NCAEDetector(random_state=0).fit(train)
         detection += [
             detection_row(name, kind, detector, good, defective)
