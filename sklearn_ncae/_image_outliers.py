@@ -124,19 +124,24 @@ class ImageOutlierMixin(OutlierMixin, BaseEstimator):
         """
         check_is_fitted(self)
         if X is not None:
-            scores = self.score_samples(X)
-            of_images = check_groups(groups, len(scores))
-            scores = scores[one_of_each(of_images, np.random.RandomState(0))]
-        elif not hasattr(self, "calibration_scores_"):
+            return self._recalibrate_by(self.score_samples(X), groups, false_alarm_rate)
+        if not hasattr(self, "calibration_scores_"):
             raise AttributeError(
                 f"{type(self).__name__} has no scores of images that were not trained on, as "
                 f"contamination={self.contamination!r} keeps none. Give such images as X."
             )
-        elif groups is not None:
+        if groups is not None:
             raise ValueError("groups are those of X: give both or none.")
-        else:
-            scores = self.calibration_scores_
-        self._set_false_alarm_rate(scores, false_alarm_rate)
+        self._set_false_alarm_rate(self.calibration_scores_, false_alarm_rate)
+        return self
+
+    def _recalibrate_by(
+        self, scores: NDArray[np.float64], groups: Any, false_alarm_rate: float | None
+    ) -> Self:
+        """Set the threshold by scores of good images, wherever these are."""
+        of_images = check_groups(groups, len(scores))
+        counted = one_of_each(of_images, np.random.RandomState(0))
+        self._set_false_alarm_rate(scores[counted], false_alarm_rate)
         return self
 
     def score_samples(self, X: ArrayLike) -> NDArray[np.float64]:

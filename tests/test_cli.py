@@ -288,6 +288,8 @@ def test_tune_for_a_rate(model, parts, detector):
     assert "judged by 40 good images" in result.stdout and "99.png" in result.stderr
     result = ncae("tune", model, parts, "--false-alarm-rate", "0.1", code=2)
     assert "in the folders defect" in result.stderr
+    result = ncae("tune", model, parts / "good" / "99.png", "--false-alarm-rate", "0.1", code=2)
+    assert "None of the image files can be read" in result.stderr
 
 
 @pytest.mark.parametrize("command", ["fit", "score", "report", "tune", "compare"])

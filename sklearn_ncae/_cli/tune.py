@@ -1,6 +1,7 @@
 """``ncae tune``."""
 
 import re
+from itertools import compress
 from typing import Any
 
 import click
@@ -17,7 +18,6 @@ from sklearn_ncae._cli.base import (
     n_of,
     names_of_parts,
     progress_bar,
-    read_images,
     refuse_defects,
     report_unreadable,
 )
@@ -119,16 +119,12 @@ def _for_rate(
     group_by: re.Pattern[str] | None,
     jobs: int,
 ) -> None:
-    from sklearn_ncae.file_scoring import loader_for
-
     if paths:
         refuse_defects(paths)
         files = image_files(paths)
         names = files if group_by is None else names_of_parts(group_by, paths, files)
-        read, images = read_images(loader_for(detector, n_jobs=jobs), files)
-        name_of = dict(zip(files, names, strict=True))
-        groups = [name_of[file] for file in read]
-        detector.recalibrate(images, groups, false_alarm_rate=rate)
+        scores, read = _scores(detector, files, jobs)
+        detector._recalibrate_by(scores, [*compress(names, read)], rate)
     elif hasattr(detector, "calibration_scores_"):
         detector.recalibrate(false_alarm_rate=rate)
     else:
@@ -164,4 +160,6 @@ def _scores(detector: Any, files: list[str], jobs: int) -> tuple[Any, Any]:
             bar.update(1)
     report_unreadable(one.error for one in scored if one.error)
     read = np.array([not one.error for one in scored])
+    if not read.any():
+        raise ValueError("None of the image files can be read.")
     return np.array([one.score for one in scored])[read], read
