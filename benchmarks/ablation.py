@@ -90,7 +90,7 @@ OF_TEXTURE = """
 OF_PLACEMENT = """
 ## Parts that do not lie alike, {size} x {size} pixels
 
-As the first table, but all images, to train on and to choose by, were moved or turned at random,
+Networks of {steps} steps. All images, to train on and to choose by, were moved or turned at random,
 each differently. What comes in from beyond the border of an image is mirrored.
 """
 
@@ -152,14 +152,14 @@ CHANGES = {
     "300 steps": Variant({}, {"reconstructor._REPAIR_STEPS": 300}),
     "no means of 2 x 2": Variant({}, {"reconstructor._LARGE_SIDE": np.inf}),
 }
-VARIANTS = {"the default": Variant({}, {})} | {
-    name: change._replace(constants={"reconstructor._REPAIR_STEPS": STEPS} | change.constants)
-    for name, change in CHANGES.items()
-}
 PLACEMENTS = {
     "moved by up to 1/16 of the side": Variant({}, {}, place=partial(placed, move=1 / 16)),
     "turned by up to 5 degrees": Variant({}, {}, place=partial(placed, turn=5)),
     "turned by any angle": Variant({}, {}, place=partial(placed, turn=180)),
+}
+VARIANTS = {"the default": Variant({}, {})} | {
+    name: variant._replace(constants={"reconstructor._REPAIR_STEPS": STEPS} | variant.constants)
+    for name, variant in (CHANGES | PLACEMENTS).items()
 }
 # What is changed of the texture: constants of its module.
 TEXTURE_VARIANTS: dict[str, dict[str, Any]] = {
@@ -228,7 +228,7 @@ def evaluate(name: str, size: int, max_train: int, variant: str, seed: int) -> d
     """Return the ROC AUC of each statistic of one network."""
     data = load(name, size)
     train, test = development_rows(name, data, max_train)
-    changed = (VARIANTS | PLACEMENTS)[variant]
+    changed = VARIANTS[variant]
     place = changed.place or (lambda images: images)
     shown = place(data.images[np.concatenate([train, test])])
     good, images = np.split(shown, [len(train)])
@@ -342,8 +342,8 @@ def write_page(records: list[dict[str, Any]], path: Path) -> None:
         ]
         placements = [
             [f"{variant}: {label}", *(mean(d, variant, key, size) for d in DATASETS)]
-            for variant in PLACEMENTS
-            if variant in measured
+            for variant in (f"{STEPS} steps", *PLACEMENTS)
+            if {variant, *PLACEMENTS} <= measured
             for key, label in PLACED.items()
         ]
         changes, of_texture = (
@@ -352,7 +352,10 @@ def write_page(records: list[dict[str, Any]], path: Path) -> None:
                 for variant in variants
                 if variant in measured
             ]
-            for variants, statistic in ((VARIANTS, "defect_peak"), (TEXTURE_VARIANTS, "texture"))
+            for variants, statistic in (
+                (("the default", *CHANGES), "defect_peak"),
+                (TEXTURE_VARIANTS, "texture"),
+            )
         )
         return [
             line
@@ -385,8 +388,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--datasets", nargs="+", choices=DATASETS, default=list(DATASETS))
-    variants = [*VARIANTS, *PLACEMENTS]
-    parser.add_argument("--variants", nargs="*", choices=variants, default=variants)
+    parser.add_argument("--variants", nargs="*", choices=VARIANTS, default=list(VARIANTS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--size", type=int, default=128, help="side of the images")
     parser.add_argument("--max-train", type=int, default=300, help="most good images to train on")
