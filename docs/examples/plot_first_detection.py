@@ -4,7 +4,7 @@ A first detection
 
 Train on images of good parts, judge images of new ones, and see where the defect is.
 
-The castings are drawn, at 64 x 64 pixels, so that the example runs in seconds and needs no data.
+The castings are drawn, at 64 x 64 pixels, so that the example needs no data and little time.
 """
 
 import matplotlib.pyplot as plt
