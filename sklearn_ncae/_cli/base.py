@@ -192,17 +192,6 @@ def image_files(paths: Iterable[str]) -> list[str]:
     return found
 
 
-def read_images(loader: Any, files: Sequence[str]) -> tuple[list[str], Any]:
-    """Read image files; say which cannot be read, and return the others with their images."""
-    from sklearn_ncae.file_scoring import read_image_files
-
-    readable, images, errors = read_image_files(loader, files)
-    report_unreadable(errors.values())
-    if images is None:
-        raise ValueError("None of the image files can be read.")
-    return readable, images
-
-
 def labelled_files(folder: str, good: Sequence[str] = ()) -> tuple[list[str], Any]:
     """List the files of a folder that is sorted by label, and the labels, but for training images.
 

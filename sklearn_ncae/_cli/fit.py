@@ -18,8 +18,8 @@ from sklearn_ncae._cli.base import (
     n_of,
     names_of_parts,
     progress_bar,
-    read_images,
     refuse_defects,
+    report_unreadable,
     say,
     start_tensorflow,
 )
@@ -115,6 +115,7 @@ def fit(
       ncae fit good_parts -o part.ncae --group-by 'part[0-9]+'
     """
     from sklearn_ncae import ImageLoader, NCAEDetector, persistence
+    from sklearn_ncae.file_scoring import read_image_files
     from sklearn_ncae.near_duplicates import near_duplicate_groups
     from sklearn_ncae.texture import TextureDetector
 
@@ -128,7 +129,10 @@ def fit(
     if group_by is not None:
         names = dict(zip(found, names_of_parts(group_by, good, found), strict=True))
     loader = ImageLoader(size=size, mode="color" if color else "gray", n_jobs=jobs)
-    files, images = read_images(loader, found)
+    files, images, errors = read_image_files(loader, found)
+    report_unreadable(errors.values())
+    if images is None:
+        raise ValueError("None of the image files can be read.")
     of_images: Sequence[Any] | None = None
     if group_by is not None:
         of_images = [names[file] for file in files]
