@@ -51,8 +51,10 @@ _ROUNDING = 1e-6
 # These may be close to 0 whatever the residuals are: rounding, in their powers, is a share of this.
 _MAGNITUDES = {"skewness": 10.0, "kurtosis": 10.0}
 
-# Pixels are float32 unless it resolves the range of the training images no finer than this.
+# Pixels are float32 unless it resolves the range of the training images no finer than this, or they
+# are larger than this: float32 must hold sums of their squares.
 _RESOLUTION = 1e-6
+_LARGEST = 1e15
 
 
 def export_detector(detector: Any, path: str | PathLike[str], dtype: str, maps: bool) -> None:
@@ -155,7 +157,7 @@ def _sufficient_dtype(scale: PixelScale | None) -> str:
         return "float32"
     largest = max(abs(scale.low), abs(scale.low + scale.span))
     resolution = np.finfo(np.float32).eps * largest / scale.span
-    return "float32" if resolution <= _RESOLUTION else "float64"
+    return "float32" if resolution <= _RESOLUTION and largest <= _LARGEST else "float64"
 
 
 def _add_ncae(
@@ -165,7 +167,8 @@ def _add_ncae(
     low: Any = np.asarray(scale.low, unit)
     span: Any = np.asarray(scale.span, unit)
     if scale.per_image:
-        # Over all axes of an image, runtimes are many times faster.
+        # Rows of float32 pixels are summed in float32: that rounding is small beside
+        # `least_contrast`, which is added to a contrast.
         of_row = (2,) if shape[2] > 1 else (2, 3)
         mean = _mean_over_rows(graph, graph.reduce("ReduceMean", pixels, of_row, True))
         low = graph.cast(mean, unit)

@@ -228,8 +228,9 @@ def test_number_types(trained, exported_as, scored, fit, tmp_path):
 @pytest.mark.parametrize(
     ("training", "shape"), [("reconstruct", (16, 16)), ("repair", (16, 16)), ("repair", (195, 204))]
 )
-def test_float64_where_float32_is_too_coarse(training, shape, fit, tmp_path):
-    X = 1e9 + images_like(shape, n=25, dtype=np.float64)
+@pytest.mark.parametrize(("black", "level"), [(1e9, 1.0), (0.0, 1e18)])
+def test_float64_where_float32_is_too_coarse_or_small(training, shape, black, level, fit, tmp_path):
+    X = black + level * images_like(shape, n=25, dtype=np.float64)
     detector = fit(NCAEDetector(training=training, contamination=0.1, **TINY), X)
     scores = detector.score_samples(X)
     for maps in [True, False]:
