@@ -122,7 +122,9 @@ class Variant(NamedTuple):
     place: Callable[[NDArray[Any]], NDArray[Any]] | None = None
 
 
-STEPS = 600  # of networks with a change
+# Networks with a change are compared with one of so many steps, and have as many.
+STEPS = 600
+COMPARED = f"{STEPS} steps"
 # The cross-entropy of the marks as it is. It is larger than the focal one, so its weight is less.
 PLAIN_LOSS = partial(network.RepairLoss, mask_weight=2.0, gamma=0.0, large_area=np.inf)
 # The default optimizer and schedule, with weights averaged over some hundred steps.
@@ -131,7 +133,7 @@ AVERAGING_ADAM = keras.optimizers.Adam(
 )
 SHAPES = tuple(s for s in defects._SHAPES if s not in (defects._bar, defects._polygon))
 CHANGES = {
-    f"{STEPS} steps": Variant({}, {}),
+    COMPARED: Variant({}, {}),
     "Conv2D for NeighborConv2D": Variant({"convolution": "standard"}, {}),
     "no ReLU between neighbour convolution and normalization": Variant(
         {}, {"network.NeighborConv2D": partial(NeighborConv2D, activation=None)}
@@ -340,10 +342,10 @@ def write_page(records: list[dict[str, Any]], path: Path) -> None:
             }.items()
             if any(mean(d, "the default", key, size) != "-" for d in DATASETS)
         ]
+        moved = [variant for variant in PLACEMENTS if variant in measured]
         placements = [
             [f"{variant}: {label}", *(mean(d, variant, key, size) for d in DATASETS)]
-            for variant in (f"{STEPS} steps", *PLACEMENTS)
-            if {variant, *PLACEMENTS} <= measured
+            for variant in ([COMPARED, *moved] if moved else [])
             for key, label in PLACED.items()
         ]
         changes, of_texture = (

@@ -24,7 +24,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import numpy as np
 from detection_report import table
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 from scipy.ndimage import affine_transform, gaussian_filter
 from scipy.spatial import cKDTree
@@ -51,14 +51,20 @@ def noise(random: Random, sigma: float) -> Floats:
     return values / values.std()
 
 
+def turned(place: ArrayLike, angle: float) -> tuple[Floats, Floats]:
+    """Return how far each pixel is from a place, along a direction and across it."""
+    row, column = np.asarray(place)
+    down, right = ROWS - row, COLUMNS - column
+    cosine, sine = np.cos(angle), np.sin(angle)
+    return cosine * down + sine * right, cosine * right - sine * down
+
+
 def spot(random: Random, inside: NDArray[np.bool_], radius: tuple[float, float]) -> Floats:
     """Draw a soft ellipse around a pixel that is inside the part, from 0 to 1."""
-    row, column = np.argwhere(inside)[random.randint(inside.sum())]
+    place = np.argwhere(inside)[random.randint(inside.sum())]
     angle, longer = random.uniform(0, np.pi), random.uniform(*radius)
     shorter = longer * random.uniform(0.3, 1)
-    down, right = ROWS - row, COLUMNS - column
-    along = np.cos(angle) * down + np.sin(angle) * right
-    across = np.cos(angle) * right - np.sin(angle) * down
+    along, across = turned(place, angle)
     return np.clip(2 * (1.3 - np.hypot(along / longer, across / shorter)), 0, 1)
 
 
@@ -95,10 +101,7 @@ def leather(random: Random, *, defective: bool) -> NDArray[np.uint8]:
             image += mark * (gaussian_filter(image, 2.5) - image)
         else:
             angle, length = random.uniform(0, np.pi), random.uniform(12, 35)
-            row, column = random.uniform(length, SIDE - length, 2)
-            down, right = ROWS - row, COLUMNS - column
-            along = np.cos(angle) * down + np.sin(angle) * right
-            across = np.cos(angle) * right - np.sin(angle) * down
+            along, across = turned(random.uniform(length, SIDE - length, 2), angle)
             inside = (np.abs(along) < length) * np.clip(1.5 - np.abs(across), 0, 1)
             image += inside * (-35, 35)[kind]
     return finished(image, random)
@@ -107,9 +110,8 @@ def leather(random: Random, *, defective: bool) -> NDArray[np.uint8]:
 def nut(random: Random, *, defective: bool) -> NDArray[np.uint8]:
     """Draw a hazelnut in any pose on black; a crack, a hole or a pale spot."""
     angle, squeezed = random.uniform(0, 2 * np.pi), random.uniform(0.85, 1)
-    down, right = ROWS - MIDDLE - random.uniform(-8, 8), COLUMNS - MIDDLE - random.uniform(-8, 8)
-    along = np.cos(angle) * down + np.sin(angle) * right
-    across = (np.cos(angle) * right - np.sin(angle) * down) / squeezed
+    along, across = turned(MIDDLE + random.uniform(-8, 8, 2), angle)
+    across /= squeezed
     reach = np.hypot(along, across) / random.uniform(40, 46)
     inside = reach < 1
     ribs = 0.06 * np.sin(across / 2.2 + noise(random, 8))
