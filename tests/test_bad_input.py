@@ -93,6 +93,8 @@ def images(draw):
 )
 @given(X=images(), layout=st.sampled_from(sorted(LAYOUTS)))
 @example(X=np.full((2, 16, 16), 4.3611667e8, ">f4"), layout="as it is")
+@example(X=np.array([[1e-7]], "<f2"), layout="Fortran order")
+@example(X=np.array([[0, 1e-7, 0]], "<f4"), layout="as it is")
 def test_generated_arrays(tools, tool, X, layout):
     X = LAYOUTS[layout](X)
     reference = bad_input.plain(X)
