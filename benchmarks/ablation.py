@@ -266,7 +266,7 @@ def scores_of_other_reaches(
     statistics = detector._statistics(images[..., np.newaxis], ["defect_peak", "texture"])
     deviations = statistics - detector._center
     of_peak, of_texture = detector._reach
-    # None of these sets is so quiet in training that the least reach decides.
+    # None of these sets is so quiet in training that the least reach decides, nor a surface.
     of_training = of_peak / DEFECT_MAP_STATISTICS["defect_peak"].reach_factor
     reaches = {
         "score_1": of_training,

@@ -44,6 +44,9 @@ _ALL_STATISTICS = (*STATISTICS, *DEFECT_MAP_STATISTICS, "texture")
 # Statistics that are the peak of a map, and the method that shows it.
 _MAPS_OF_PEAKS = {"defect_peak": "defect_map", "texture": "texture_map"}
 
+# Parts whose textures are so much alike are known by the network as well as those of any product.
+_ALIKE = 0.2
+
 # From so many images on, the network and the texture are computed at the same time.
 _SIDE_BY_SIDE = 8
 
@@ -68,14 +71,6 @@ def _marks_defects(detector: Any) -> bool:
 def _is_two_sided(name: str) -> bool:
     """Whether a defect can move a statistic either way."""
     return name in STATISTICS and STATISTICS[name].abnormal_tail == "both"
-
-
-def _reach_of_new_images(name: str, reach: float) -> float:
-    """Deviation of a statistic that is usual, by the one that is usual of training images."""
-    statistic = (STATISTICS | DEFECT_MAP_STATISTICS).get(name)
-    if statistic is None:
-        return reach
-    return max(statistic.reach_factor * reach, statistic.least_reach)
 
 
 def needs_detail(names: Iterable[str]) -> bool:
@@ -183,7 +178,7 @@ class _ResidualDetectorBase(ImageOutlierMixin):
             self._center = np.median(statistics, axis=0)
             if several:
                 reach = np.quantile(self._deviations(statistics), 0.95, axis=0)
-                reach = np.array([*map(_reach_of_new_images, names, reach)])
+                reach = self._reach_of_new_images(reach)
                 self._reach = np.where(reach > 0, reach, 1.0)
 
         if self.contamination == "auto":
@@ -295,6 +290,10 @@ class _ResidualDetectorBase(ImageOutlierMixin):
     ) -> NDArray[np.float64]:
         """Statistics of the training images, as they would be of other good images."""
         return self._statistics(images, names, rows)
+
+    def _reach_of_new_images(self, reach: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the usual deviations of the statistics, by those of the training images."""
+        return reach
 
     def _describe(self, images: NDArray[Any], names: list[str]) -> NDArray[np.float64]:
         residuals = residual_image(images, self._predict(images))
@@ -468,8 +467,9 @@ class NCAEDetector(_ResidualDetectorBase):
         ``"auto"`` is ``["defect_peak", "texture"]`` to repair and ``"mse"`` to reconstruct;
         ``"joint"`` stands for all. See :class:`~sklearn_ncae.ResidualDetector` for how several
         make one score; ``"defect_peak"`` is divided by 2.5 times that quantile, as it varies less
-        on the images that the network was trained on than on others, and by 0.03 at least.
-        ``"texture"`` of a training image is from cross-validation.
+        on the images that the network was trained on than on others, and by 0.03 at least. It is
+        once that quantile where texture, if it is in the score, tells no place of the images from
+        another, as on a surface. ``"texture"`` of a training image is from cross-validation.
     contamination, calibration, false_alarm_rate
         The threshold, see :class:`~sklearn_ncae.ResidualDetector`.
     verbose : int, default=0
@@ -621,6 +621,18 @@ class NCAEDetector(_ResidualDetectorBase):
         descriptions = describe_texture(images, self.reconstructor_._scale, rows)
         peaks = held_out_peaks(descriptions, groups)
         return np.insert(statistics, names.index("texture"), peaks, axis=1)
+
+    def _reach_of_new_images(self, reach: NDArray[np.float64]) -> NDArray[np.float64]:
+        # Where parts lie alike, the network comes to know those that it is trained on. On a surface
+        # there is nothing to know: it marks new images as it does these.
+        likeness = 1.0 if self._texture is None else min(1.0, self._texture.likeness / _ALIKE)
+        reach = reach.copy()
+        for index, name in enumerate(self._names):
+            if name in DEFECT_MAP_STATISTICS:
+                statistic = DEFECT_MAP_STATISTICS[name]
+                factor = 1 + likeness * (statistic.reach_factor - 1)
+                reach[index] = max(factor * reach[index], statistic.least_reach)
+        return reach
 
     @available_if(_marks_defects)
     def defect_map(self, X: ArrayLike) -> NDArray[np.float32]:

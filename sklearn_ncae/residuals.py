@@ -198,7 +198,7 @@ class Statistic:
         Whether a defect is known to raise the value, or can move it either way.
     reach_factor : float, default=1.0
         How much further from the usual value new good images may be than those of training, where
-        several statistics make the score.
+        several statistics make the score and parts lie alike.
     least_reach : float, default=0.0
         Up to this, deviations count as usual whatever the training images say.
     """

@@ -274,6 +274,18 @@ class TextureModel:
         components = (vectors.T[largest] @ rows) / lengths[:, np.newaxis]
         return cls(mean, deviation, components.reshape(-1, *mean.shape).astype(np.float32))
 
+    @property
+    def likeness(self) -> float:
+        """How far each place has a texture of its own: the share of variance between places.
+
+        In [0, 1): near 0 on a surface, of which each image shows another place, and larger the more
+        alike parts lie. Deviations that are taken to be larger than they are make it smaller.
+        """
+        n_channels = len(self.mean) // _PARTS_PER_CHANNEL
+        between = self.mean[n_channels:].var(axis=(1, 2)).mean()
+        within = np.square(self.deviation[n_channels:]).mean()
+        return float(between / (between + within))
+
     def cells(self, descriptions: Floats) -> NDArray[np.float64]:
         """How unlike good images each cell of an image is.
 

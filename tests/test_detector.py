@@ -5,6 +5,7 @@ import random
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 from inspect import signature
 
 import cloudpickle
@@ -206,6 +207,21 @@ def test_joint_score_is_a_smooth_maximum(good_images):
     assert ((repeated >= 0) & (repeated <= np.log(2))).all()
     assert np.isfinite(scores("joint")).all()
     np.testing.assert_array_equal(scores("joint"), scores(list(STATISTICS)))
+
+
+@pytest.mark.parametrize(("alike", "least", "most"), [(True, 2.5, 2.5), (False, 1.0, 1.5)])
+def test_more_of_the_defect_peak_is_usual_where_parts_lie_alike(
+    good_images, monkeypatch, alike, least, most
+):
+    peak = DEFECT_MAP_STATISTICS["defect_peak"]
+    monkeypatch.setitem(DEFECT_MAP_STATISTICS, "defect_peak", replace(peak, least_reach=0.0))
+    noise = np.random.default_rng(0).normal(100, 20, (40, 16, 16))
+    X = good_images if alike else noise
+    detector = NCAEDetector(contamination=0.1, **TINY).fit(X)
+    peaks = peak.compute(detector.defect_map(X))
+    of_training = np.quantile(peaks, 0.95) - np.median(peaks)
+    usual = detector._reach[detector._names.index("defect_peak")]
+    assert least * (1 - 1e-6) <= usual / of_training <= most * (1 + 1e-6)
 
 
 def test_joint_score_of_many_images_knows_a_thousand_of_them():

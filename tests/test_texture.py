@@ -239,6 +239,26 @@ def test_what_varies_beside_a_cell_may_vary_in_it():
     assert deviation[0, 2] == pytest.approx(0.4)
 
 
+@pytest.mark.parametrize("n_channels", [1, 3])
+def test_likeness_is_the_share_of_variance_between_places(n_channels):
+    rng = np.random.default_rng(0)
+    of_places = rng.normal(0, 1, (13 * n_channels, 16, 16))
+    of_places[:n_channels] *= 9  # brightness does not count
+    descriptions = of_places + rng.normal(0, 0.5, (100, *of_places.shape))
+    # Deviations are 0.4 more than they are, and those beside a cell hardly differ from its own.
+    expected = 1 / (1 + 0.5**2 + 0.4**2)
+    assert TextureModel.of(descriptions).likeness == pytest.approx(expected, rel=0.03)
+
+
+def test_likeness_of_parts_that_lie_alike_and_of_surfaces(castings):
+    rng = np.random.default_rng(0)
+    surface = gaussian_filter(rng.normal(size=(1200, 1200)), 1)
+    places = [surface[i : i + 64, j : j + 64] for i, j in rng.integers(0, 1136, (60, 2))]
+    assert TextureDetector().fit(100 + 300 * np.array(places)).texture_.likeness < 0.05
+    good = castings.images[castings.target == 1]
+    assert TextureDetector().fit(good).texture_.likeness > 0.4
+
+
 def test_finds_defects_of_castings(castings):
     X, y = castings.images, castings.target
     good = X[y == 1]
