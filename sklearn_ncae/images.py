@@ -1,5 +1,6 @@
 """What an image is here: stacks of images in arrays, and image files read into them."""
 
+import errno
 import os
 import warnings
 from collections.abc import Sequence
@@ -415,8 +416,9 @@ def _decode(
                 image = image.convert("L" if mode == "gray" else "RGB")
     except FileNotFoundError as error:
         raise FileNotFoundError(f"There is no image file {os.fspath(path)!r}.") from error
-    except MemoryError:
-        raise
+    except MemoryError as error:
+        what = f"Cannot read {os.fspath(path)!r}: there is not enough memory for its pixels"
+        raise OSError(errno.ENOMEM, what) from error
     except Exception as error:  # damaged files raise nearly anything in Pillow's decoders
         if isinstance(error, OSError) and error.errno is not None:  # of the system, not of Pillow
             what = f"Cannot read {os.fspath(path)!r}: {error.strerror}"

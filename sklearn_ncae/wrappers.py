@@ -10,7 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 from scikeras.wrappers import BaseWrapper
 from sklearn.utils.validation import check_array
 
-from sklearn_ncae._image_arrays import without_mask
+from sklearn_ncae._all_or_nothing import all_or_nothing
+from sklearn_ncae._image_arrays import check_values, without_mask
 
 
 class KerasReconstructor(BaseWrapper):
@@ -68,6 +69,7 @@ class KerasReconstructor(BaseWrapper):
     ) -> None:
         super().__init__(model=model, random_state=random_state, verbose=verbose, **kwargs)
 
+    @all_or_nothing
     def fit(self, X: ArrayLike, y: Any = None, **kwargs: Any) -> Self:
         """Train the autoencoder to reproduce X.
 
@@ -86,9 +88,10 @@ class KerasReconstructor(BaseWrapper):
 
         Raises
         ------
-        ValueError
-            If `random_state` is set, if X is not a finite array of numbers, or if the model does
-            not return the shape it is given.
+        TypeError, ValueError
+            If `random_state` is set, if X is not a finite array of numbers, if the model does not
+            return the shape it is given, or if the loss is not finite. The estimator is then as it
+            was before, as after an interrupt.
         """
         if self.random_state is not None:
             raise ValueError(
@@ -97,7 +100,19 @@ class KerasReconstructor(BaseWrapper):
                 "switched on. Give the layers' initializers a seed instead."
             )
         X = _check_images(X)
-        super().fit(X, X, **kwargs)
+        previous = getattr(self, "model_", None)
+        weights = None if previous is None else previous.get_weights()
+        try:
+            super().fit(X, X, **kwargs)
+            if not np.isfinite(self.history_.get("loss", [])).all():
+                raise ValueError(
+                    f"Training diverged: the losses were {self.history_['loss']}. Lower the "
+                    "learning rate, or scale the images for the model."
+                )
+        except BaseException:
+            if previous is not None:  # it may be the one that was trained
+                previous.set_weights(weights)
+            raise
         return self
 
     def predict(self, X: ArrayLike, **kwargs: Any) -> NDArray[Any]:
@@ -118,8 +133,9 @@ class KerasReconstructor(BaseWrapper):
         ------
         NotFittedError
             If the estimator is not fitted.
-        ValueError
-            If X has another shape than in `fit`, or the model's output another than X.
+        TypeError, ValueError
+            If X is not a finite array of numbers, has another shape than in `fit`, or the model's
+            output another than X.
         """
         X = _check_images(X)
         reconstructions = np.asarray(super().predict(X, **kwargs))
@@ -147,11 +163,18 @@ class KerasReconstructor(BaseWrapper):
 
 
 def _check_images(X: ArrayLike) -> NDArray[np.float32]:
-    checked: NDArray[np.float32] = check_array(
-        without_mask(X, "KerasReconstructor"),
+    name = "KerasReconstructor"
+    given = check_array(
+        without_mask(X, name),
         ensure_2d=False,
         allow_nd=True,
-        dtype=np.float32,
+        dtype=None,
+        ensure_all_finite=False,
         input_name="X",
+    )
+    if given.dtype.kind != "O":
+        check_values(given, name)
+    checked: NDArray[np.float32] = check_array(
+        given, ensure_2d=False, allow_nd=True, dtype=np.float32, input_name="X"
     )
     return checked

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
 
@@ -148,3 +149,48 @@ def test_a_model_of_another_shape_is_an_error(images):
     reconstructor = KerasReconstructor(halve, loss=lambda y, p: keras.ops.mean(p), optimizer="sgd")
     with pytest.raises(ValueError, match="must return images of the shape it is given"):
         reconstructor.fit(X).predict(X)
+
+
+class Interrupting(keras.callbacks.Callback):
+    """Interrupts the training in its first epoch."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        raise KeyboardInterrupt
+
+
+INTERRUPTED = {"callbacks": [Interrupting]}
+DIVERGING = {"optimizer": keras.optimizers.SGD, "optimizer__learning_rate": 1e30}
+
+
+@pytest.mark.parametrize(
+    ("failing", "error", "built"),
+    [
+        (INTERRUPTED, KeyboardInterrupt, False),
+        (INTERRUPTED, KeyboardInterrupt, True),
+        (DIVERGING, ValueError, False),
+    ],
+)
+def test_a_failed_fit_leaves_what_was_there_before(images, failing, error, built):
+    X, _ = images
+    reconstructor = make_reconstructor()
+    if built:  # the model itself is trained, and not another one like it
+        reconstructor.set_params(model=build_autoencoder({"X_shape_": X.shape}))
+    unfitted = clone(reconstructor).set_params(**failing)
+    with pytest.raises(error):
+        unfitted.fit(X)
+    with pytest.raises(NotFittedError):
+        unfitted.predict(X)
+    reconstructions = reconstructor.fit(X).predict(X)
+    reconstructor.set_params(**failing)
+    with pytest.raises(error):
+        reconstructor.fit(X if built else X[:, :8])
+    np.testing.assert_array_equal(reconstructor.predict(X), reconstructions)
+
+
+@pytest.mark.parametrize("dtype", ["str", "datetime64[s]", "timedelta64[s]", [("value", "u1")]])
+def test_what_is_no_number_is_refused(images, dtype):
+    X, _ = images
+    reconstructor = make_reconstructor().fit(X)
+    with pytest.raises((TypeError, ValueError)):
+        reconstructor.predict(X.astype(dtype))
+    np.testing.assert_array_equal(reconstructor.predict(X.astype(object)), reconstructor.predict(X))
