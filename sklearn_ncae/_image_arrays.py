@@ -19,7 +19,7 @@ _OTHER_UNIT = 1 / 50, 50
 _SAMPLE = 8
 
 # The largest pixel values whose squares can be summed, in float32 and in float64.
-_LARGEST_SINGLE = 1e15
+LARGEST_SINGLE = 1e15
 _LARGEST = 1e100
 
 
@@ -164,7 +164,7 @@ def with_squares(images: NDArray[Any]) -> NDArray[Any]:
         return images
     if images.dtype.itemsize == 4:
         magnitude = _magnitude(images)
-        if magnitude == 0 or 1 / _LARGEST_SINGLE < magnitude < _LARGEST_SINGLE:
+        if magnitude == 0 or 1 / LARGEST_SINGLE < magnitude < LARGEST_SINGLE:
             return images
     return images.astype(np.float64)
 

@@ -11,6 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 
 import sklearn_ncae
 from sklearn_ncae._fitted_parts import after_loading
+from sklearn_ncae._image_arrays import LARGEST_SINGLE
 from sklearn_ncae._onnx_graph import Graph, integers
 from sklearn_ncae._onnx_layers import add_network
 from sklearn_ncae._onnx_statistics import (
@@ -51,10 +52,9 @@ _ROUNDING = 1e-6
 # These may be close to 0 whatever the residuals are: rounding, in their powers, is a share of this.
 _MAGNITUDES = {"skewness": 10.0, "kurtosis": 10.0}
 
-# Pixels are float32 unless it resolves the range of the training images no finer than this, or they
-# are larger than this: float32 must hold sums of their squares.
+# Pixels are float32 unless it resolves the range of the training images no finer than this, or does
+# not hold sums of their squares.
 _RESOLUTION = 1e-6
-_LARGEST = 1e15
 
 
 def export_detector(detector: Any, path: str | PathLike[str], dtype: str, maps: bool) -> None:
@@ -157,7 +157,7 @@ def _sufficient_dtype(scale: PixelScale | None) -> str:
         return "float32"
     largest = max(abs(scale.low), abs(scale.low + scale.span))
     resolution = np.finfo(np.float32).eps * largest / scale.span
-    return "float32" if resolution <= _RESOLUTION and largest <= _LARGEST else "float64"
+    return "float32" if resolution <= _RESOLUTION and largest <= LARGEST_SINGLE else "float64"
 
 
 def _add_ncae(
@@ -239,8 +239,8 @@ def _add_decision(
     near = add("LessOrEqual", add("Abs", decision), np.float64(reach))
     decision = add("Where", near, np.float64(0), decision)
     graph.output("decision", decision, np.float64)
-    defective = add("Less", decision, np.float64(0))
-    graph.output("prediction", add("Where", defective, np.int64(-1), np.int64(1)), np.int64)
+    good = add("GreaterOrEqual", decision, np.float64(0))  # what is no number is not
+    graph.output("prediction", add("Where", good, np.int64(1), np.int64(-1)), np.int64)
 
     if hasattr(detector, "calibration_scores_"):
         calibration = np.asarray(detector.calibration_scores_, np.float64)

@@ -7,6 +7,8 @@ with NumPy and onnxruntime alone. Both need the extra `onnx`:
 """
 
 import json
+import math
+import operator
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,9 +22,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sklearn_ncae._image_arrays import (
+    LARGEST_SINGLE,
     as_stack,
     check_fitted_shape,
     check_rank,
+    check_values,
     refuse_single,
     warn_of_other_unit,
     with_channels,
@@ -96,10 +100,12 @@ def export(
     Notes
     -----
     Scores differ from those of the detector by rounding, relatively by at most 1e-5; scores of
-    several statistics, which are differences from typical values, by 1e-5 of what is subtracted.
-    A score that differs from the threshold or a calibration score by less than a tenth of that
-    counts as equal, so that an image is judged alike by both even where it was the threshold's
-    origin.
+    several statistics, which are about 0 for good images, by 1e-5. A score that differs from the
+    threshold or a calibration score by some millionths counts as equal, so that an image is judged
+    alike by both even where it was the threshold's origin.
+
+    A convolution of concatenated images becomes one for each of them, which is faster; every other
+    convolution, neighbour convolutions too, is one node.
 
     Examples
     --------
@@ -217,17 +223,29 @@ class OnnxDetector:
                 f"{self.path} is an ONNX model of something else: only files that "
                 "sklearn_ncae.onnx.export wrote can be used."
             )
-        self.metadata_ = {name: json.loads(value) for name, value in metadata.items()}
-        self.image_shape_ = tuple(self.metadata_["image_shape"])
-        self.n_features_in_ = int(np.prod(self.image_shape_))
-        if "false_alarm_rate" in self.metadata_:
-            self.false_alarm_rate_ = float(self.metadata_["false_alarm_rate"])
-        image = self._session.get_inputs()[0]
-        # onnxruntime calls them tensor(float), tensor(double), tensor(uint8), ...
-        kind = image.type.removeprefix("tensor(").removesuffix(")")
-        self._dtype = np.dtype({"float": "float32", "double": "float64"}.get(kind, kind))
-        self._layout = tuple(image.shape[1:])
         self._outputs = [output.name for output in self._session.get_outputs()]
+        try:
+            self.metadata_ = {name: json.loads(value) for name, value in metadata.items()}
+            height, width, n_channels = map(operator.index, self.metadata_["image_shape"])
+            self.image_shape_ = (height, width, n_channels)
+            self.n_features_in_ = height * width * n_channels
+            if "false_alarm_rate" in self.metadata_:
+                self.false_alarm_rate_ = float(self.metadata_["false_alarm_rate"])
+            float(self.metadata_["offset"])
+            (image,) = self._session.get_inputs()
+            # onnxruntime calls them tensor(float), tensor(double), tensor(uint8), ...
+            kind = image.type.removeprefix("tensor(").removesuffix(")")
+            self._dtype = np.dtype({"float": "float32", "double": "float64"}.get(kind, kind))
+            self._layout = tuple(image.shape[1:])
+            if math.prod(self._layout) != self.n_features_in_:
+                raise ValueError(f"images of {self._layout}")
+            if missing := {"score", "decision", "prediction"}.difference(self._outputs):
+                raise ValueError(f"no output {', '.join(sorted(missing))}")
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
+            raise ValueError(
+                f"{self.path} is not as sklearn_ncae.onnx.export wrote it "
+                f"({type(error).__name__}: {error}). Export the detector again."
+            ) from error
 
     @property
     def offset_(self) -> float:
@@ -441,6 +459,15 @@ class OnnxDetector:
             what = "NaN" if np.isnan(batch).any() else "infinity or a value too large for "
             what += "" if what == "NaN" else repr(self._dtype)
             raise ValueError(f"Input X contains {what}.")
+        check_values(batch, type(self).__name__)
+        if self._dtype == np.float32 and batch.dtype.itemsize > 2:
+            largest = max(-float(converted.min()), float(converted.max()))
+            if largest > LARGEST_SINGLE:
+                raise ValueError(
+                    f"{self.path} computes in float32, which does not hold the squares of pixels "
+                    f"above {LARGEST_SINGLE:g}, and X has {largest:g}. Export the detector with "
+                    "dtype='float64'."
+                )
         return converted.reshape(len(batch), *self._layout)
 
     def _check_stack(self, X: Any) -> tuple[NDArray[Any], tuple[int, ...]]:

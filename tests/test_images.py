@@ -175,7 +175,7 @@ class TestErrors:
             raise MemoryError
 
         monkeypatch.setattr("PIL.ImageOps.exif_transpose", fail)
-        with pytest.raises(OSError, match=r"Cannot read '.*part_0\.png': there is not enough memory"):
+        with pytest.raises(OSError, match=r"part_0\.png.: there is not enough memory"):
             read_image(paths[0])
 
     @pytest.mark.parametrize("mode", ["I", "F"])
