@@ -4,7 +4,7 @@ import math
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from copy import copy
 from dataclasses import dataclass
@@ -241,7 +241,8 @@ def score_images(
     Raises
     ------
     TypeError
-        If the detector has no threshold, or does not say of what size its images are.
+        If the detector has no threshold, or does not say of what size its images are, or if X is a
+        mapping.
     ValueError
         If `chunk_size` is less than 1, `threshold` is nan, or there are more or fewer names than
         images.
@@ -264,6 +265,11 @@ def score_images(
         raise ValueError(f"chunk_size must be at least 1, got {chunk_size!r}.")
     if isinstance(X, str | os.PathLike):
         X = [X]
+    if isinstance(X, Mapping):
+        raise TypeError(
+            f"X must be images or the paths of image files, got a {type(X).__name__}. Give its "
+            "values, and its keys as names."
+        )
     if names is not None and len(names) != len(X):
         raise ValueError(f"There are {len(names)} names for {len(X)} images: give one for each.")
     if len(X) == 0:

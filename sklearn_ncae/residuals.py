@@ -258,8 +258,10 @@ def residual_image(images: ArrayLike, reconstructions: ArrayLike) -> Pixels:
 
     Raises
     ------
+    TypeError
+        If they are not real numbers.
     ValueError
-        If the shapes differ.
+        If the shapes differ, or pixels are nan, infinite, masked or larger than 1e100.
 
     Examples
     --------
@@ -268,7 +270,7 @@ def residual_image(images: ArrayLike, reconstructions: ArrayLike) -> Pixels:
     >>> residual_image(np.uint8([[10, 20]]), np.uint8([[12, 15]]))
     array([[-2.,  5.]], dtype=float32)
     """
-    images, reconstructions = np.asarray(images), np.asarray(reconstructions)
+    images, reconstructions = map(_finite, (images, reconstructions))
     if images.shape != reconstructions.shape:
         raise ValueError(
             "Images and reconstructions must have the same shape, got "
@@ -276,6 +278,14 @@ def residual_image(images: ArrayLike, reconstructions: ArrayLike) -> Pixels:
         )
     dtype = np.result_type(images, reconstructions, np.float32)
     return np.subtract(images, reconstructions, dtype=dtype)
+
+
+def _finite(pixels: ArrayLike) -> Pixels:
+    checked = np.asarray(without_mask(pixels, "residual_image"))
+    check_values(checked, "residual_image")
+    if checked.dtype.kind == "f" and not np.isfinite(checked).all():
+        raise ValueError("residual_image takes finite pixels, got nan or infinity.")
+    return checked
 
 
 def check_statistic_names(

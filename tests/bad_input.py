@@ -19,11 +19,21 @@ from PIL import Image
 from scipy import sparse
 from sklearn.base import clone
 
-from sklearn_ncae import NCAEDetector, NCAEReconstructor, ResidualDetector, ResidualStatistics
+from sklearn_ncae import (
+    KerasReconstructor,
+    NCAEDetector,
+    NCAEReconstructor,
+    ResidualDetector,
+    ResidualStatistics,
+)
 from sklearn_ncae.baselines import MeanBrightnessDetector, PCAReconstructor
 from sklearn_ncae.defects import draw_defects
 from sklearn_ncae.metrics import aupro_score, pixel_roc_auc_score
+from sklearn_ncae.model_selection import TunedThresholdDetector
 from sklearn_ncae.near_duplicates import near_duplicate_groups
+from sklearn_ncae.network import build_network
+from sklearn_ncae.onnx import OnnxDetector, export
+from sklearn_ncae.residuals import residual_image
 from sklearn_ncae.texture import TextureDetector
 
 # What a tool may raise; some take paths as well, and would look for the file.
@@ -271,12 +281,18 @@ class Tools:
     NAMES = (
         "NCAEReconstructor.fit",
         "NCAEDetector.score_samples",
+        "NCAEDetector.residual",
+        "NCAEDetector.anomaly_map",
         "NCAEReconstructor.predict",
+        "OnnxDetector.score_samples",
         "ResidualDetector.fit",
         "ResidualDetector.score_samples",
+        "KerasReconstructor.predict",
         "TextureDetector.fit",
         "TextureDetector.score_samples",
+        "TunedThresholdDetector.fit",
         "ResidualStatistics.transform",
+        "residual_image",
         "MeanBrightnessDetector.score_samples",
         "draw_defects",
         "near_duplicate_groups",
@@ -296,18 +312,29 @@ class Tools:
             random_state=0,
         ).fit(X)
         texture = TextureDetector(contamination=0.2)
+        autoencoder = build_network(X.shape[1:] + (1,), filters=(2,))
+        keras_reconstructor = KerasReconstructor(autoencoder, loss="mse", optimizer="sgd").fit(X)
+        brightness = MeanBrightnessDetector().fit(X)
+        tuned = TunedThresholdDetector(brightness, cv="prefit", refit=False)
+        labels = np.repeat([1, -1], [6, 2])
         truth = np.zeros(X.shape, bool)
         truth[:, 2:5, 3:9] = True
         self.by_name: dict[str, Callable[[Any], Any]] = {
             "NCAEReconstructor.fit": self._fit_network,
             "NCAEDetector.score_samples": detector.score_samples,
+            "NCAEDetector.residual": detector.residual,
+            "NCAEDetector.anomaly_map": detector.anomaly_map,
             "NCAEReconstructor.predict": detector.reconstructor_.predict,
+            "OnnxDetector.score_samples": _exported(detector).score_samples,
             "ResidualDetector.fit": self._fit_pca,
             "ResidualDetector.score_samples": self._pca().fit(X).score_samples,
+            "KerasReconstructor.predict": keras_reconstructor.predict,
             "TextureDetector.fit": lambda X: texture.fit(X).offset_,
             "TextureDetector.score_samples": clone(texture).fit(X).score_samples,
+            "TunedThresholdDetector.fit": lambda X: tuned.fit(X, labels).offset_,
             "ResidualStatistics.transform": ResidualStatistics().transform,
-            "MeanBrightnessDetector.score_samples": MeanBrightnessDetector().fit(X).score_samples,
+            "residual_image": lambda given: residual_image(given, X),
+            "MeanBrightnessDetector.score_samples": brightness.score_samples,
             "draw_defects": lambda X: draw_defects(_with_channel(X), random_state=0)[0],
             "near_duplicate_groups": near_duplicate_groups,
             "pixel_roc_auc_score (maps)": lambda X: pixel_roc_auc_score(truth, X),
@@ -323,6 +350,13 @@ class Tools:
 
     def _fit_pca(self, given: Any) -> float:
         return self._pca().fit(given).offset_
+
+
+def _exported(detector: NCAEDetector) -> OnnxDetector:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "detector.onnx")
+        export(detector, path, dtype="float64")
+        return OnnxDetector(path, n_threads=1)
 
 
 def _with_channel(X: Any) -> Any:

@@ -3,6 +3,7 @@ import sys
 
 import numpy as np
 import pandas as pd
+import PIL.ImageOps
 import pytest
 from PIL import Image
 from sklearn.ensemble import IsolationForest
@@ -87,6 +88,25 @@ def test_wrong_arguments(detector, good_images):
         list(score_images(detector, good_images, chunk_size=0))
     with pytest.raises(ValueError, match="There are 1 names for 40 images"):
         list(score_images(detector, good_images, names=["a"]))
+
+
+def test_a_mapping_is_refused(detector, good_images):
+    with pytest.raises(TypeError, match="got a dict"):
+        list(score_images(detector, {"images": good_images}))
+
+
+def test_a_file_that_memory_has_no_room_for_is_an_error(detector, folder, monkeypatch):
+    turn = PIL.ImageOps.exif_transpose
+
+    def turn_if_there_is_room(image):
+        if "01.png" in image.filename:
+            raise MemoryError
+        return turn(image)
+
+    monkeypatch.setattr("PIL.ImageOps.exif_transpose", turn_if_there_is_room)
+    scores = list(score_images(detector, find_image_files([folder / "good"])))
+    assert [image.decision == "error" for image in scores] == [i == 1 for i in range(6)]
+    assert "not enough memory" in scores[1].error
 
 
 def test_reads_files_as_a_detector_of_wide_colour_images_takes_them(tmp_path):
