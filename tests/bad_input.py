@@ -312,7 +312,7 @@ class Tools:
             random_state=0,
         ).fit(X)
         texture = TextureDetector(contamination=0.2)
-        autoencoder = build_network(X.shape[1:] + (1,), filters=(2,))
+        autoencoder = build_network((*X.shape[1:], 1), filters=(2,))
         keras_reconstructor = KerasReconstructor(autoencoder, loss="mse", optimizer="sgd").fit(X)
         brightness = MeanBrightnessDetector().fit(X)
         tuned = TunedThresholdDetector(brightness, cv="prefit", refit=False)
