@@ -40,6 +40,9 @@ LOWEST = [
     "tensorflow==2.18.*",
 ]
 
+# Those that make a score.
+ACROSS = {"keras", "numpy", "scikit-learn", "scipy", "tensorflow"}
+
 
 @nox.session(python=["3.11", "3.12", "3.13"])
 def tests(session: nox.Session) -> None:
@@ -53,6 +56,24 @@ def lowest(session: nox.Session) -> None:
     """Run the tests with the lowest versions of the dependencies."""
     session.install(".[test]", *LOWEST)
     session.run("pytest", *PARALLEL, *session.posargs)
+
+
+@nox.session(python="3.11", default=False)
+def across_versions(session: nox.Session) -> None:
+    """Score with the lowest versions what the newest have saved: bitwise as there."""
+    script = str(Path("tests", "data", "write_model_file.py").resolve())
+    folder = session.create_tmp()
+    session.install(".")
+    session.run("python", script, folder)
+    session.install(".", *(name for name in LOWEST if name.split("=")[0] in ACROSS))
+    session.run("python", script, "--compare", folder)
+
+
+@nox.session(python="3.11", default=False)
+def without_tensorflow(session: nox.Session) -> None:
+    """Score an exported model where nothing but NumPy and onnxruntime is installed."""
+    session.install(".[onnx]")
+    session.run("python", "benchmarks/onnx_without_tensorflow.py")
 
 
 @nox.session(python="3.11")

@@ -9,10 +9,14 @@ thread, or memory that grows, stops the script, and no page is written.
 
 import argparse
 import copy
+import multiprocessing
+import re
+import subprocess
 import sys
 import tempfile
 import threading
 import warnings
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -81,19 +85,62 @@ which stops where something breaks.
 slowest {slowest:.1f} s, peak of memory +{fuzz_grown:.0f} MB |
 | scoring from {n_threads} threads at once | {n_threaded} calls | all bitwise equal to one thread |
 | scoring again and again | {n_calls} calls | peak of memory +{grown:.0f} MB after the first tenth |
+{faults}
 
-Beyond that, the tests (`make test`) run on every change:
-
-* a save that fails for a full disk, an interrupt or any other reason leaves the old file as it
-  was and nothing beside it;
-* a stored model file is read and scores as it did, with other versions of the dependencies too;
-* an interrupt, an error in a callback or a lack of memory during `fit` leaves the previous fit, or
-  an estimator that is plainly not fitted;
-* a training with `checkpoint_path` whose process is killed goes on to the same weights, bit by bit;
-* arrays that [hypothesis](https://hypothesis.readthedocs.io) makes up are refused, or answered as
-  plain float64 arrays: a hundred for each of {n_generated} tools, and a thousand each with
-  `make test ARGS="tests --hypothesis-profile=nightly"`.
+The faults are tests (`make test`), which run on every change. Beyond that, the tests read stored model
+files, which score as they did, and give tools arrays that [hypothesis](https://hypothesis.readthedocs.io) makes up, which are refused, or answered as plain float64 arrays: a hundred for
+each of {n_generated} tools, and a thousand each with
+`make test ARGS="tests --hypothesis-profile=nightly"`.
 """
+
+# What a fault is, the tests of it, and what is left.
+FAULTS = [
+    (
+        "saves that a full disk or an interrupt cuts short",
+        [
+            "test_persistence.py::test_a_failed_save",
+            "test_persistence.py::test_a_disk_that_fills_up",
+        ],
+        "the old file is as it was, and nothing is beside it",
+    ),
+    (
+        "fits that an interrupt, an error of a callback, a lack of memory or a loss that is not "
+        "finite cuts short",
+        ["test_checkpoint.py::test_a_failed_fit", "test_wrappers.py::test_a_failed_fit"],
+        "the previous fit is as it was, and what was not fitted still is not",
+    ),
+    (
+        "training processes that are killed (SIGKILL)",
+        ["test_checkpoint.py::test_a_killed_process"],
+        "resumed from the checkpoint, the same weights, bit by bit",
+    ),
+    (
+        "killed workers of a Dask cluster",
+        ["test_large_data.py::test_a_lost_worker"],
+        "its chunks are computed again, and nothing is lost",
+    ),
+]
+
+
+def try_faults() -> list[str]:
+    """Rows of the table of faults; every test has to pass."""
+    rows = []
+    for fault, tests, result in FAULTS:
+        names = [name.split("::") for name in tests]
+        files = sorted({str(ROOT / "tests" / file) for file, _ in names})
+        command = [sys.executable, "-m", "pytest", "-q", *files, "-k"]
+        run = subprocess.run(
+            [*command, " or ".join(test for _, test in names)],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert run.returncode == 0, run.stdout
+        passed = re.search(r"(\d+) passed", run.stdout)
+        assert passed is not None, run.stdout
+        rows.append(f"| {fault} | {passed[1]} | {result} |")
+    return rows
 
 
 def try_arrays() -> tuple[list[str], int, int]:
@@ -209,7 +256,10 @@ def main() -> None:
     arrays, n_refused, n_answered = try_arrays()
     tf.config.run_functions_eagerly(False)
     files, n_read = try_files()
-    result = fuzz(options.files)
+    faults = try_faults()
+    # In a process of its own, as the peak of memory is one of the whole process.
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+        result = process.submit(fuzz, options.files).result()
 
     tools = list(bad_input.Tools.NAMES)
     (options.docs / "bad_input.md").write_text(
@@ -238,6 +288,7 @@ def main() -> None:
             n_threaded=n_threaded,
             n_calls=options.calls,
             grown=grown,
+            faults="\n".join(faults),
             n_generated=len(bad_input.GENERATED),
         )
     )

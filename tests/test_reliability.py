@@ -4,6 +4,7 @@ import importlib.util
 import pickle
 from pathlib import Path
 
+import bad_input
 import pytest
 
 from sklearn_ncae import NCAEDetector, persistence
@@ -62,3 +63,11 @@ def test_the_tables_of_the_page(reliability):
     assert reliability._listed(["a", "b"], ["a", "b"]) == "all"
     assert reliability._listed(["a", "b"], ["a", "b", "c"]) == "all but c"
     assert reliability._shown(ValueError("one | two\nthree")) == r"ValueError: one \| two"
+
+
+def test_the_page_of_bad_input_has_every_case():
+    text = (SCRIPT.parents[1] / "docs" / "bad_input.md").read_text()
+    cases = [line.split(" | ")[0].removeprefix("| ") for line in text.splitlines() if "| " in line]
+    expected = ["input", "---", *bad_input.ARRAYS, "file", "---", *bad_input.FILES]
+    assert cases == expected, "python benchmarks/reliability.py writes the page anew"
+    assert all(f"`{name}`" in text for name in bad_input.Tools.NAMES)
