@@ -87,9 +87,10 @@ slowest {slowest:.1f} s, peak of memory +{fuzz_grown:.0f} MB |
 | scoring again and again | {n_calls} calls | peak of memory +{grown:.0f} MB after the first tenth |
 {faults}
 
-The faults are tests (`make test`), which run on every change. Beyond that, the tests read stored model
-files, which score as they did, and give tools arrays that [hypothesis](https://hypothesis.readthedocs.io) makes up, which are refused, or answered as plain float64 arrays: a hundred for
-each of {n_generated} tools, and a thousand each with
+The faults are tests (`make test`), which run on every change. Beyond that, the tests read stored
+model files, which score as they did, and give tools arrays that
+[hypothesis](https://hypothesis.readthedocs.io) makes up, which are refused, or answered as plain
+float64 arrays: a hundred for each of {n_generated} tools, and a thousand each with
 `make test ARGS="tests --hypothesis-profile=nightly"`.
 """
 
