@@ -29,7 +29,14 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import train_test_split
 
 import sklearn_ncae
-from sklearn_ncae import NCAEDetector, NeighborConv2D, ResidualStatistics, defects, network
+from sklearn_ncae import (
+    NCAEDetector,
+    NeighborConv2D,
+    ResidualStatistics,
+    defects,
+    network,
+    reconstructor,
+)
 from sklearn_ncae.residuals import DEFECT_MAP_STATISTICS
 from sklearn_ncae.texture import TextureDetector
 
@@ -125,6 +132,7 @@ class Variant(NamedTuple):
 # Networks with a change are compared with one of so many steps, and have as many.
 STEPS = 600
 COMPARED = f"{STEPS} steps"
+WIDER = "half as wide again, and as many steps as the default"
 # The cross-entropy of the marks as it is. It is larger than the focal one, so its weight is less.
 PLAIN_LOSS = partial(network.RepairLoss, mask_weight=2.0, gamma=0.0, large_area=np.inf)
 # The default optimizer and schedule, with weights averaged over some hundred steps.
@@ -141,6 +149,9 @@ CHANGES = {
     "no bars, no large areas": Variant({}, {"defects._SHAPES": SHAPES}),
     "no dropout": Variant({}, {"network._DROPOUT": 0.0}),
     "no changes of exposure": Variant({}, {"network._EXPOSURE": 0.0}),
+    WIDER: Variant(
+        {"filters": (24, 48, 96)}, {"reconstructor._REPAIR_STEPS": reconstructor._REPAIR_STEPS}
+    ),
     "a fourth level": Variant({"filters": (16, 32, 64, 64)}, {}),
     "two levels": Variant({"filters": (16, 32)}, {}),
     "no focal loss, large areas in full": Variant({}, {"network.RepairLoss": PLAIN_LOSS}),
@@ -342,6 +353,9 @@ def write_page(records: list[dict[str, Any]], path: Path) -> None:
             }.items()
             if any(mean(d, "the default", key, size) != "-" for d in DATASETS)
         ]
+        if WIDER in measured:
+            wider = [f"the score, {WIDER}", *(mean(d, WIDER, "score", size) for d in DATASETS)]
+            statistics.insert(1, wider)
         moved = [variant for variant in PLACEMENTS if variant in measured]
         placements = [
             [f"{variant}: {label}", *(mean(d, variant, key, size) for d in DATASETS)]
