@@ -281,6 +281,8 @@ def main() -> None:
         if not options.texture_only:
             with patch.object(reconstructor, "_REPAIR_STEPS", 600):
                 detectors["NCAE, 600 steps"] = NCAEDetector(random_state=0).fit(train)
+            wider = NCAEDetector(filters=(24, 48, 96), random_state=0)
+            detectors["NCAE, half as wide again"] = wider.fit(train)
             detectors["NCAE"] = NCAEDetector(random_state=0).fit(train)
         detection += [
             detection_row(name, kind, detector, good, defective)
