@@ -154,7 +154,7 @@ def main() -> None:
         "--repair-epochs",
         type=int,
         default=20,
-        help="to repair (default: 20, a third of the usual steps)",
+        help="to repair (default: 20, which are 200 steps of the usual 1500)",
     )
     parser.add_argument("--repetitions", type=int, default=7)
     parser.add_argument("--write", action="store_true")
