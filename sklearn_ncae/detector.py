@@ -45,7 +45,7 @@ _ALL_STATISTICS = (*STATISTICS, *DEFECT_MAP_STATISTICS, "texture")
 _MAPS_OF_PEAKS = {"defect_peak": "defect_map", "texture": "texture_map"}
 
 # Parts whose textures are so much alike are known by the network as well as those of any product.
-_ALIKE = 0.2
+_ALIKE = 0.15
 
 # From so many images on, the network and the texture are computed at the same time.
 _SIDE_BY_SIDE = 8
