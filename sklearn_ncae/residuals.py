@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import gaussian_filter
 from sklearn.base import BaseEstimator, TransformerMixin
-from sklearn.utils.validation import check_array, validate_data
+from sklearn.utils.validation import assert_all_finite, check_array, validate_data
 
 from sklearn_ncae._image_arrays import block_means, check_values, without_mask
 
@@ -283,8 +283,7 @@ def residual_image(images: ArrayLike, reconstructions: ArrayLike) -> Pixels:
 def _finite(pixels: ArrayLike) -> Pixels:
     checked = np.asarray(without_mask(pixels, "residual_image"))
     check_values(checked, "residual_image")
-    if checked.dtype.kind == "f" and not np.isfinite(checked).all():
-        raise ValueError("residual_image takes finite pixels, got nan or infinity.")
+    assert_all_finite(checked, input_name="of residual_image")
     return checked
 
 
