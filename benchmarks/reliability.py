@@ -9,20 +9,18 @@ thread, or memory that grows, stops the script, and no page is written.
 
 import argparse
 import copy
-import multiprocessing
 import re
 import subprocess
 import sys
 import tempfile
 import threading
 import warnings
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from fuzz_persistence import fuzz, peak_megabytes
+from fuzz_persistence import fuzz, peak_megabytes, reset_peak
 from PIL import Image
 
 from sklearn_ncae import NCAEDetector
@@ -229,6 +227,7 @@ def score_repeatedly(detector: NCAEDetector, images: Any, n_calls: int) -> float
     before = 0.0
     for call in range(n_calls):
         if call == n_calls // 10:
+            reset_peak()
             before = peak_megabytes()
         detector.score_samples(images[call % 8 : call % 8 + 3])
     grown = peak_megabytes() - before
@@ -258,9 +257,7 @@ def main() -> None:
     tf.config.run_functions_eagerly(False)
     files, n_read = try_files()
     faults = try_faults()
-    # In a process of its own, as the peak of memory is one of the whole process.
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
-        result = process.submit(fuzz, options.files).result()
+    result = fuzz(options.files)
 
     tools = list(bad_input.Tools.NAMES)
     (options.docs / "bad_input.md").write_text(
