@@ -699,12 +699,13 @@ def test_without_maps_the_scores_are_the_same(statistic, shape, fit, tmp_path):
 
 
 def test_what_it_sees_is_drawn_as_that_of_the_detector(detector, good_images, tmp_path):
-    pytest.importorskip("matplotlib").use("agg")
+    plt = pytest.importorskip("matplotlib.pyplot")
     actual = exported(detector, tmp_path)
     limits = [
         ResidualMapDisplay.from_estimator(one, good_images[:2]).ax_[0, 2].images[1].get_clim()
         for one in (actual, detector)
     ]
+    plt.close("all")
     np.testing.assert_allclose(*limits, rtol=1e-5)
 
 
