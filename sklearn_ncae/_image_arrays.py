@@ -140,7 +140,7 @@ def check_values(images: NDArray[Any], name: str) -> None:
             f"{name} takes images of real numbers, got an array of {images.dtype}. Convert "
             "them, for example with X.astype(float)."
         )
-    if images.dtype.itemsize > 4 and (largest := _magnitude(images)) > _LARGEST:
+    if images.dtype.itemsize > 4 and (largest := magnitude_of(images)) > _LARGEST:
         raise ValueError(
             f"{name} takes pixel values of at most {_LARGEST:g}, got {largest:g}: the squares of "
             "larger ones cannot be summed. Rescale X, or look for a value that stands for a "
@@ -163,13 +163,14 @@ def with_squares(images: NDArray[Any]) -> NDArray[Any]:
     if images.dtype.kind != "f" or images.dtype.itemsize in (2, 8):
         return images
     if images.dtype.itemsize == 4:
-        magnitude = _magnitude(images)
+        magnitude = magnitude_of(images)
         if magnitude == 0 or 1 / LARGEST_SINGLE < magnitude < LARGEST_SINGLE:
             return images
     return images.astype(np.float64)
 
 
-def _magnitude(images: NDArray[Any]) -> float:
+def magnitude_of(images: NDArray[Any]) -> float:
+    """Return the largest absolute value of floats; of integers 0, as all can be computed with."""
     if images.dtype.kind != "f" or not images.size:
         return 0.0
     return max(-float(images.min()), float(images.max()))

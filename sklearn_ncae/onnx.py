@@ -27,6 +27,7 @@ from sklearn_ncae._image_arrays import (
     check_fitted_shape,
     check_rank,
     check_values,
+    magnitude_of,
     refuse_single,
     warn_of_other_unit,
     with_channels,
@@ -460,14 +461,13 @@ class OnnxDetector:
             what += "" if what == "NaN" else repr(self._dtype)
             raise ValueError(f"Input X contains {what}.")
         check_values(batch, type(self).__name__)
-        if self._dtype == np.float32 and batch.dtype.itemsize > 2:
-            largest = max(-float(converted.min()), float(converted.max()))
-            if largest > LARGEST_SINGLE:
-                raise ValueError(
-                    f"{self.path} computes in float32, which does not hold the squares of pixels "
-                    f"above {LARGEST_SINGLE:g}, and X has {largest:g}. Export the detector with "
-                    "dtype='float64'."
-                )
+        may_be_large = self._dtype == np.float32 and batch.dtype.itemsize > 2
+        if may_be_large and (largest := magnitude_of(converted)) > LARGEST_SINGLE:
+            raise ValueError(
+                f"{self.path} computes in float32, which does not hold the squares of pixels above "
+                f"{LARGEST_SINGLE:g}, and X has {largest:g}. Export the detector with "
+                "dtype='float64'."
+            )
         return converted.reshape(len(batch), *self._layout)
 
     def _check_stack(self, X: Any) -> tuple[NDArray[Any], tuple[int, ...]]:

@@ -3,6 +3,7 @@
 This is the one module that imports scikeras, which patches Keras' pickling when it is imported.
 """
 
+from functools import partial
 from typing import Any, Self
 
 import numpy as np
@@ -164,17 +165,9 @@ class KerasReconstructor(BaseWrapper):
 
 def _check_images(X: ArrayLike) -> NDArray[np.float32]:
     name = "KerasReconstructor"
-    given = check_array(
-        without_mask(X, name),
-        ensure_2d=False,
-        allow_nd=True,
-        dtype=None,
-        ensure_all_finite=False,
-        input_name="X",
-    )
-    if given.dtype.kind != "O":
-        check_values(given, name)
-    checked: NDArray[np.float32] = check_array(
-        given, ensure_2d=False, allow_nd=True, dtype=np.float32, input_name="X"
-    )
+    check = partial(check_array, ensure_2d=False, allow_nd=True, input_name="X")
+    given = check(without_mask(X, name))
+    check_values(given, name)
+    # Again: what float32 cannot hold has become infinite.
+    checked: NDArray[np.float32] = check(given, dtype=np.float32)
     return checked
