@@ -5,6 +5,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from sklearn_ncae._image_arrays import chunks
+
 
 class PixelScale:
     """The affine map from pixel values to the network's values.
@@ -46,9 +48,13 @@ class PixelScale:
         return self.LEAST_CONTRAST * self.span
 
     @classmethod
-    def of(cls, images: NDArray[Any], per_image: bool) -> "PixelScale":
-        """Take the range of a stack of images, without a copy of it."""
-        return cls(float(images.min()), float(images.max()), per_image)
+    def of(
+        cls, images: NDArray[Any], per_image: bool, rows: NDArray[np.intp] | None = None
+    ) -> "PixelScale":
+        """Take the range of images, or of some of them, without a copy of all."""
+        ranges = [(part.min(), part.max()) for part in chunks(images, rows)]
+        lows, highs = zip(*ranges, strict=True)
+        return cls(float(min(lows)), float(max(highs)), per_image)
 
     def to_network(
         self, images: NDArray[Any], out: NDArray[np.float32] | None = None

@@ -442,9 +442,10 @@ class NCAEDetector(_ResidualDetectorBase):
     draw_defects : callable, default=None
         What draws the defects: a function like
         :func:`~sklearn_ncae.defects.draw_defects`, which is the default.
-    filters : sequence of int, default=(16, 32, 64)
-        Number of filters of each level of the encoder; the decoder mirrors them. Every level
-        halves the height and width.
+    filters : sequence of int or "auto", default="auto"
+        Number of filters of each level of the encoder; the decoder mirrors them, to repair with
+        half as many. Every level halves the height and width. ``"auto"`` is ``(32, 32, 64)`` to
+        repair and ``(16, 32, 64)`` to reconstruct.
     bottleneck : {"spatial", "dense"}, default="spatial"
         Whether the code is a small image with `bottleneck_size` channels, or a vector of
         `bottleneck_size` values. The network that repairs has no code.
@@ -527,7 +528,7 @@ class NCAEDetector(_ResidualDetectorBase):
         *,
         training: str = "repair",
         draw_defects: Callable[..., Any] | None = None,
-        filters: Sequence[int] = (16, 32, 64),
+        filters: Sequence[int] | str = "auto",
         bottleneck: str = "spatial",
         bottleneck_size: int = 8,
         convolution: str = "neighbor",

@@ -340,7 +340,7 @@ class ImageLoader(TransformerMixin, BaseEstimator):
         read = _decode if self.on_error == "raise" else _decode_or_error
         # Threads, because Pillow releases the interpreter lock while it decodes. A generator,
         # because a list of images and their stack would be in memory together.
-        decoded = joblib.Parallel(n_jobs=self.n_jobs, prefer="threads", return_as="generator")(
+        decoded = joblib.Parallel(n_jobs=self.n_jobs, require="sharedmem", return_as="generator")(
             joblib.delayed(read)(path, size, self.mode, self.dtype) for path in paths
         )
         errors: dict[int, Exception] = {}

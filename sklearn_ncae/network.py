@@ -25,17 +25,26 @@ _TELLING_VALUES = 1000
 # Share of the channels that a step of the training does without, before each level outwards.
 _DROPOUT = 0.2
 
+_StandardConv2D = partial(keras.layers.Conv2D, kernel_size=3, padding="same")
+
 Training = Literal["repair", "reconstruct"]
 Convolution = Literal["neighbor", "standard"]
 Bottleneck = Literal["spatial", "dense"]
 DtypePolicy = Literal["float32", "mixed_bfloat16"]
+
+#: Filters of each level. Where defects have to be seen, the outermost level needs many; where
+#: images are only to be reproduced, it computes at full size, and would take long.
+DEFAULT_FILTERS: dict[str, tuple[int, ...]] = {
+    "repair": (32, 32, 64),
+    "reconstruct": (16, 32, 64),
+}
 
 
 def build_network(
     image_shape: tuple[int, int, int],
     *,
     training: Training = "reconstruct",
-    filters: Sequence[int] = (16, 32, 64),
+    filters: Sequence[int] | None = None,
     bottleneck: Bottleneck = "spatial",
     bottleneck_size: int = 8,
     convolution: Convolution = "neighbor",
@@ -51,7 +60,8 @@ def build_network(
     To reconstruct it is an autoencoder, with a narrow code. To repair it is a U-net: a second
     convolution at each level, batch normalization, connections past the inner levels (it cannot
     just copy its input, where that is defective), and one more output channel: the logit of
-    "here is a defect".
+    "here is a defect". Its levels begin with ordinary convolutions: a quarter of the pixels is
+    in the centre of the only window that has them, and neighbour convolutions would not see it.
 
     Parameters
     ----------
@@ -59,8 +69,9 @@ def build_network(
         Height, width and channels.
     training : {"repair", "reconstruct"}, default="reconstruct"
         What the network will be trained for.
-    filters : sequence of int, default=(16, 32, 64)
-        Number of filters of each level, from the image inwards.
+    filters : sequence of int, default=None
+        Number of filters of each level of the encoder, from the image inwards; None for
+        `DEFAULT_FILTERS`. The decoder mirrors them, to repair with half as many.
     bottleneck : {"spatial", "dense"}, default="spatial"
         Whether the code is a smaller image, or one vector. To repair, there is no code.
     bottleneck_size : int, default=8
@@ -84,6 +95,7 @@ def build_network(
         compiled.
     """
     random_state = random_state or np.random.RandomState(0)
+    filters = DEFAULT_FILTERS[training] if filters is None else filters
 
     def draw_seed() -> int:
         # A seed of its own for each layer: no global generator is read or changed.
@@ -93,10 +105,7 @@ def build_network(
         initializer = keras.initializers.GlorotUniform(seed=draw_seed())
         return layer(*args, kernel_initializer=initializer, **kwargs)
 
-    make_convolution: Any = {
-        "neighbor": NeighborConv2D,
-        "standard": partial(keras.layers.Conv2D, kernel_size=3, padding="same"),
-    }[convolution]
+    make_convolution: Any = {"neighbor": NeighborConv2D, "standard": _StandardConv2D}[convolution]
 
     with _layers_compute_in(dtype_policy):
         inputs = keras.Input(image_shape, dtype="float32", name="image")
@@ -179,11 +188,12 @@ def _repairing(
     levels = []  # what each level starts from, to crop to and to go past to on the way back
     for level, width in enumerate(filters):
         levels.append(x)
-        x = convolve(x, convolution, f"encoder_{level}", filters=width, strides=2)
+        x = convolve(x, _StandardConv2D, f"encoder_{level}", filters=width, strides=2)
         if x.shape[1:3] != (1, 1):  # a lone pixel has no neighbours
             x = convolve(x, convolution, f"encoder_{level}_b", filters=width)
     for level in reversed(range(1, len(filters))):
-        width = filters[level - 1]
+        # To see takes many filters; what they have seen is brought outwards by half as many.
+        width = -(-filters[level - 1] // 2)
         # Whole channels at a time: what a few images have taught one of them is not relied on.
         x = keras.layers.SpatialDropout2D(_DROPOUT, seed=draw_seed(), name=f"dropout_{level}")(x)
         x = convolve(x, keras.layers.Conv2D, f"narrow_{level}", filters=width, kernel_size=1)
@@ -301,16 +311,16 @@ class RepairBatches(TrainingBatches):
         """Draw one batch."""
         random_state = self.random_state or np.random.RandomState(index)
         rows = self._rows_of(index)
-        images = self.images[rows]
-        new = np.isnan(self._spans[rows])
-        if new.any():
-            _, lows, spans = self.scale.to_network(images[new])
-            self._lows[rows[new]], self._spans[rows[new]] = lows[:, 0, 0], spans.ravel()
+        new = rows[np.isnan(self._spans[rows])]
+        if len(new):
+            _, lows, spans = self.scale.to_network(self.images[new])
+            self._lows[new], self._spans[new] = lows[:, 0, 0], spans.ravel()
         height, width = self.crop
         size = self.block_size
-        n_rows, n_columns = (-(-side // size) for side in images.shape[1:3])
-        clean = np.empty((len(images), height, width, images.shape[3]), np.float32)
-        for row, image, target in zip(rows, images, clean, strict=True):
+        n_rows, n_columns = (-(-side // size) for side in self.images.shape[1:3])
+        clean = np.empty((len(rows), height, width, self.images.shape[3]), np.float32)
+        for row, target in zip(rows, clean, strict=True):
+            image = self.images[row]  # a view, of which the crop alone is read
             top = random_state.randint(n_rows - height + 1)
             left = random_state.randint(n_columns - width + 1)
             down, right = random_state.choice([-1, 1], 2)

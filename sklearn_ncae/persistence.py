@@ -25,7 +25,7 @@ from sklearn_ncae._model_document import decode, encode, holds, leaves
 from sklearn_ncae._warn import warn
 
 _FORMAT = "sklearn-ncae model"
-_FORMAT_VERSION = 6  # the first that is read: those before were never released
+_FORMAT_VERSION = 7  # the first that is read: those before were never released
 
 
 def save(detector: Any, path: str | os.PathLike[str]) -> None:

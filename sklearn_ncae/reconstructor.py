@@ -101,9 +101,10 @@ class NCAEReconstructor(BaseEstimator):
     draw_defects : callable, default=None
         What draws the defects: a function like
         :func:`~sklearn_ncae.defects.draw_defects`, which is the default.
-    filters : sequence of int, default=(16, 32, 64)
-        Number of filters of each level of the encoder; the decoder mirrors them. Every level
-        halves the height and width.
+    filters : sequence of int or "auto", default="auto"
+        Number of filters of each level of the encoder; the decoder mirrors them, to repair with
+        half as many. Every level halves the height and width. ``"auto"`` is ``(32, 32, 64)`` to
+        repair and ``(16, 32, 64)`` to reconstruct.
     bottleneck : {"spatial", "dense"}, default="spatial"
         Whether the code is a small image with `bottleneck_size` channels, or a vector of
         `bottleneck_size` values. The network that repairs has no code.
@@ -186,7 +187,7 @@ class NCAEReconstructor(BaseEstimator):
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         "training": [StrOptions({"repair", "reconstruct"})],
         "draw_defects": [callable, None],
-        "filters": ["array-like"],
+        "filters": ["array-like", StrOptions({"auto"})],
         "bottleneck": [StrOptions({"spatial", "dense"})],
         "bottleneck_size": [Interval(Integral, 1, None, closed="left")],
         "convolution": [StrOptions({"neighbor", "standard"})],
@@ -213,7 +214,7 @@ class NCAEReconstructor(BaseEstimator):
         *,
         training: str = "repair",
         draw_defects: Callable[..., Any] | None = None,
-        filters: Sequence[int] = (16, 32, 64),
+        filters: Sequence[int] | str = "auto",
         bottleneck: str = "spatial",
         bottleneck_size: int = 8,
         convolution: str = "neighbor",
@@ -315,7 +316,7 @@ class NCAEReconstructor(BaseEstimator):
             random_state=random_state,
         )
         history: dict[str, list[float]] = {}
-        scale = PixelScale.of(images, per_image=self.training == "repair")
+        scale = PixelScale.of(images, per_image=self.training == "repair", rows=rows)
         if previous is not None:
             trained.set_weights(previous["weights_"])
             scale, history = previous["_scale"], previous["history_"]
@@ -364,6 +365,9 @@ class NCAEReconstructor(BaseEstimator):
             # They are parameters, which clones and pickles copy: the network is to stay out.
             for callback in self.callbacks or []:
                 keras.callbacks.Callback.set_model(callback, None)
+            # TensorFlow keeps the generators of every fit, and with them the batches.
+            for made in filter(None, (batches, validation)):
+                made.images = None
         if checkpoint:
             epochs = checkpoint.history
 
@@ -550,7 +554,7 @@ class NCAEReconstructor(BaseEstimator):
         return model
 
     def _check_network(self) -> dict[str, Any]:
-        filters = tuple(self.filters)
+        filters = self._levels()
         if not filters or not all(isinstance(f, Integral) and f > 0 for f in filters):
             raise ValueError(
                 f"filters must be one or more positive integers, one per level; got {filters}."
@@ -574,6 +578,13 @@ class NCAEReconstructor(BaseEstimator):
             "block_size": self._block_size(),
         }
 
+    def _levels(self) -> tuple[int, ...]:
+        from sklearn_ncae.network import DEFAULT_FILTERS
+
+        if isinstance(self.filters, str):
+            return DEFAULT_FILTERS[self.training]
+        return tuple(self.filters)
+
     def _block_size(self) -> int:
         return 2 if self.training == "repair" and min(self.image_shape_[:2]) >= _LARGE_SIDE else 1
 
@@ -585,7 +596,7 @@ class NCAEReconstructor(BaseEstimator):
             return TrainingBatches, self.loss, images.shape[1:3]
         # Whole numbers of the innermost level's pixels, of which a crop has one only if the image
         # has: for one pixel the network is another.
-        stride = 2 ** len(tuple(self.filters))
+        stride = 2 ** len(self._levels())
         block_size = self._block_size()
         crop = tuple(
             side if side < 2 * stride else max(2, min(side, _CROP) // stride) * stride

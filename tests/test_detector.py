@@ -498,9 +498,10 @@ def test_what_is_held_out_teaches_nothing(good_images, eagerly):
     with eagerly():
         first = NCAEDetector(false_alarm_rate=0.2, calibration=0.5, **parameters).fit(good_images)
         assert len(first.calibration_scores_) == n // 2
-        trained_on = np.isin(-first.score_samples(good_images), -first.calibration_scores_)
+        held_out = np.isin(-first.score_samples(good_images), -first.calibration_scores_)
         others = good_images.copy()
-        others[trained_on] = others[trained_on][:, ::-1, ::-1]
+        others[held_out] = others[held_out][:, ::-1, ::-1]
+        others[np.flatnonzero(held_out)[0], 0, 0] = 255  # brighter than all the others
         again = clone(first).fit(others)
         seeded = clone(first).set_params(random_state=1, contamination=0.1).fit(good_images)
         same = clone(first).set_params(contamination=0.1).fit(good_images)

@@ -139,3 +139,14 @@ def test_each_channel_is_centred_and_all_have_one_deviation(n_channels):
     expected = centred / (contrast + 0.02 * (images.max() - images.min()))
     np.testing.assert_allclose(batch, expected, atol=1e-4)
     np.testing.assert_allclose(batch * span + low, images, rtol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(16, 16), (15, 17)])
+def test_network_that_repairs_sees_every_pixel(shape):
+    # With strides of 2, a window without its centre would leave out a quarter of them for good.
+    model = build_network((*shape, 1), training="repair", random_state=np.random.RandomState(0))
+    image = np.random.RandomState(0).normal(size=(1, *shape, 1)).astype(np.float32)
+    changed = image + np.eye(np.prod(shape), dtype=np.float32).reshape(-1, *shape, 1)
+    with_image = keras.ops.convert_to_numpy(model(np.concatenate([image, changed])))
+    marks = with_image[..., -1]
+    assert (np.abs(marks[1:] - marks[0]).max(axis=(1, 2)) > 1e-4).all()

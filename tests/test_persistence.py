@@ -433,8 +433,8 @@ def test_refuses_hostile_texture_detectors(name, fitted, tmp_path):
 
 
 HOSTILE_DOCUMENTS = {
-    "newer format": (lambda d: d.update(format_version=7), "format 7.*Upgrade"),
-    "older format": (lambda d: d.update(format_version=5), r"format 5.*Train and save again"),
+    "newer format": (lambda d: d.update(format_version=8), "format 8.*Upgrade"),
+    "older format": (lambda d: d.update(format_version=6), r"format 6.*Train and save again"),
     "other format": (lambda d: d.update(format="onnx"), "not the file of a sklearn-ncae model"),
     "version of another type": (lambda d: d.update(format_version=True), "not the file of"),
     "version before the first": (lambda d: d.update(format_version=0), "not the file of"),
@@ -598,7 +598,7 @@ STORED = sorted((HERE / "data").glob("*.ncae"))
 
 
 def test_files_of_each_format_are_stored():
-    names = [f"format_6_{kind}.ncae" for kind in ("color", "default", "texture")]
+    names = [f"format_7_{kind}.ncae" for kind in ("color", "default", "texture")]
     assert [path.name for path in STORED] == names
 
 
