@@ -29,9 +29,15 @@ __all__ = [
 ]
 
 # joblib and Dask say by this variable how many threads each of their workers may use. TensorFlow
-# does not read it, but one of its own, when it starts.
-if "OMP_NUM_THREADS" in os.environ:
-    os.environ.setdefault("TF_NUM_INTRAOP_THREADS", os.environ["OMP_NUM_THREADS"])
+# does not read it, but one of its own, when it starts. Processes inherit that from the one that
+# starts them, where the limit may have been another: only a value that is not from here stays.
+_HANDED_ON = "SKLEARN_NCAE_OMP_NUM_THREADS"
+if "OMP_NUM_THREADS" in os.environ and os.environ.get("TF_NUM_INTRAOP_THREADS") in (
+    None,
+    os.environ.get(_HANDED_ON),
+):
+    for _name in (_HANDED_ON, "TF_NUM_INTRAOP_THREADS"):
+        os.environ[_name] = os.environ["OMP_NUM_THREADS"]
 
 _MODULES = {
     "ImageLoader": "images",

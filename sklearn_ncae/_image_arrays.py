@@ -245,8 +245,10 @@ def full_scale(images: NDArray[Any]) -> tuple[float, float]:
     """Return black and white of images: by their dtype, or else the usual ones that hold them."""
     if images.dtype in (np.uint8, np.uint16):
         return 0.0, float(np.iinfo(images.dtype).max)
-    finite = images[np.isfinite(images)]
-    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
+    finite = (part[np.isfinite(part)] for part in chunks(images, None))
+    ranges = [(float(part.min()), float(part.max())) for part in finite if part.size]
+    low = min((low for low, _ in ranges), default=0.0)
+    high = max((high for _, high in ranges), default=1.0)
     usual = (1.0, 255.0, 65535.0) if images.dtype.kind in "fb" else (255.0, 65535.0)
     # What was resampled or sharpened may be a little above 1, and is not of 8 bits for that.
     white = next((white for white in usual if high <= max(white, 1.5)), None)

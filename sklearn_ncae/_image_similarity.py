@@ -69,7 +69,7 @@ def as_sequence(images: Images, name: str) -> Images:
 def describe(images: Images, name: str, n_jobs: int | None) -> Described:
     """Describe each image by its spectra and its digest."""
     import_extra("cv2", "duplicates")
-    done = Parallel(n_jobs=n_jobs, prefer="threads")(
+    done = Parallel(n_jobs=n_jobs, require="sharedmem")(
         delayed(_describe_one)(images[k], f"{name}[{k}]") for k in range(len(images))
     )
     return Described(np.stack([d[0] for d in done], axis=1), np.array([d[1] for d in done]))
@@ -258,7 +258,7 @@ def similar_pairs(
         i, j = i[keep], j[keep]
         return i + p, j + q, similarity[i, j]
 
-    found = Parallel(n_jobs=n_jobs, prefer="threads")(
+    found = Parallel(n_jobs=n_jobs, require="sharedmem")(
         delayed(block)(p, q)
         for p in range(0, a.shape[1], _BLOCK)
         for q in range(p if upper else 0, b.shape[1], _BLOCK)

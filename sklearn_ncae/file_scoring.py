@@ -168,7 +168,7 @@ def read_image_files(
         if size is None or stack.shape[1:3] == size:
             return list(paths), stack, {}
     # Some file is bad: read them one by one to find out which.
-    parallel = Parallel(n_jobs=getattr(loader, "n_jobs", None), prefer="threads")
+    parallel = Parallel(n_jobs=getattr(loader, "n_jobs", None), require="sharedmem")
     read = dict(zip(paths, parallel(delayed(_read)(loader, path) for path in paths), strict=True))
     errors = {path: image for path, image in read.items() if isinstance(image, str)}
     images = {path: image for path, image in read.items() if not isinstance(image, str)}

@@ -25,7 +25,11 @@ _TELLING_VALUES = 1000
 # Share of the channels that a step of the training does without, before each level outwards.
 _DROPOUT = 0.2
 
-_StandardConv2D = partial(keras.layers.Conv2D, kernel_size=3, padding="same")
+# Images have their channels last here, whatever Keras is set to.
+_LAST: dict[str, Any] = {"data_format": "channels_last"}
+_Conv2D = partial(keras.layers.Conv2D, **_LAST)
+_StandardConv2D = partial(_Conv2D, kernel_size=3, padding="same")
+_UpSampling2D = partial(keras.layers.UpSampling2D, **_LAST)
 
 Training = Literal["repair", "reconstruct"]
 Convolution = Literal["neighbor", "standard"]
@@ -146,16 +150,16 @@ def _reconstructing(
             convolution, filters=width, strides=2, activation="relu", name=f"encoder_{level}"
         )(x)
     if bottleneck == "spatial":
-        x = seeded(keras.layers.Conv2D, bottleneck_size, 1, name="code")(x)
-        x = seeded(keras.layers.Conv2D, filters[-1], 1, activation="relu", name="decode")(x)
+        x = seeded(_Conv2D, bottleneck_size, 1, name="code")(x)
+        x = seeded(_Conv2D, filters[-1], 1, activation="relu", name="decode")(x)
     else:
         shape = x.shape[1:]
-        x = keras.layers.Flatten(name="flatten")(x)
+        x = keras.layers.Flatten(**_LAST, name="flatten")(x)
         x = seeded(keras.layers.Dense, bottleneck_size, name="code")(x)
         x = seeded(keras.layers.Dense, int(np.prod(shape)), activation="relu", name="decode")(x)
         x = keras.layers.Reshape(shape, name="unflatten")(x)
     for level in reversed(range(len(filters))):
-        x = keras.layers.UpSampling2D(name=f"upsample_{level}")(x)
+        x = _UpSampling2D(name=f"upsample_{level}")(x)
         x = _crop(x, levels[level], f"crop_{level}")
         x = seeded(convolution, filters=filters[level], activation="relu", name=f"decoder_{level}")(
             x
@@ -182,7 +186,7 @@ def _repairing(
     blocks = inputs
     if block_size > 1:
         blocks = keras.layers.AveragePooling2D(
-            block_size, padding="same", dtype="float32", name="blocks"
+            block_size, padding="same", **_LAST, dtype="float32", name="blocks"
         )(inputs)
     x = blocks
     levels = []  # what each level starts from, to crop to and to go past to on the way back
@@ -195,16 +199,18 @@ def _repairing(
         # To see takes many filters; what they have seen is brought outwards by half as many.
         width = -(-filters[level - 1] // 2)
         # Whole channels at a time: what a few images have taught one of them is not relied on.
-        x = keras.layers.SpatialDropout2D(_DROPOUT, seed=draw_seed(), name=f"dropout_{level}")(x)
-        x = convolve(x, keras.layers.Conv2D, f"narrow_{level}", filters=width, kernel_size=1)
-        x = keras.layers.UpSampling2D(name=f"upsample_{level}")(x)
+        x = keras.layers.SpatialDropout2D(
+            _DROPOUT, **_LAST, seed=draw_seed(), name=f"dropout_{level}"
+        )(x)
+        x = convolve(x, _Conv2D, f"narrow_{level}", filters=width, kernel_size=1)
+        x = _UpSampling2D(name=f"upsample_{level}")(x)
         x = _crop(x, levels[level], f"crop_{level}")
         x = keras.layers.Concatenate(name=f"skip_{level}")([x, levels[level]])
         x = convolve(x, convolution, f"decoder_{level}", filters=width)
     # A transposed convolution of 4x4 with strides of 2, but exact in a batch of any size: the four
     # pixels around a corner of the level's pixels are made of the four that meet there.
-    x = keras.layers.ZeroPadding2D(name="margin")(x)
-    x = keras.layers.Conv2D(
+    x = keras.layers.ZeroPadding2D(**_LAST, name="margin")(x)
+    x = _Conv2D(
         4 * (inputs.shape[-1] + 1),
         2,
         kernel_initializer=keras.initializers.VarianceScaling(
@@ -226,7 +232,7 @@ def _crop(x: Any, like: Any, name: str, before: int = 0) -> Any:
     if not any(excess):
         return x
     cropping = tuple((before, rows - before) for rows in excess)
-    return keras.layers.Cropping2D(cropping, dtype=x.dtype, name=name)(x)
+    return keras.layers.Cropping2D(cropping, **_LAST, dtype=x.dtype, name=name)(x)
 
 
 class TrainingBatches(keras.utils.PyDataset):
@@ -467,13 +473,36 @@ def compile_forward(model: keras.Model) -> Callable[[NDArray[np.float32]], NDArr
     backend = keras.backend.backend()
     if backend == "tensorflow":
         return _compile_with_tensorflow(model)
+    if backend == "jax":
+        return _compile_with_jax(model)
+    # One image may be summed in another order than several.
+    return lambda batch: np.asarray(
+        model.predict_on_batch(_fill_up(batch, max(2, len(batch))))[: len(batch)]
+    )
+
+
+def _compile_with_jax(
+    model: keras.Model,
+) -> Callable[[NDArray[np.float32]], NDArray[np.float32]]:
+    """Compile the forward pass; a batch is filled up with empty images to a power of two.
+
+    JAX compiles for each size anew. Keras' own `predict_on_batch` hands the weights over to JAX and
+    takes them back, so that two threads could not score at once.
+    """
+    import jax
+
+    @jax.jit
+    def run(trainable: Any, other: Any, batch: Any) -> Any:
+        return model.stateless_call(trainable, other, batch, training=False)[0]
 
     def forward(batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        # One image may be summed in another order than several. JAX compiles for each size anew:
-        # for few sizes, a batch is filled up to a power of two.
         n = len(batch)
-        size = max(2, 1 << (n - 1).bit_length() if backend == "jax" else n)
-        return np.asarray(model.predict_on_batch(_fill_up(batch, size)))[:n]
+        size = max(2, 1 << (n - 1).bit_length())
+        trainable, other = (
+            [variable.value for variable in variables]
+            for variables in (model.trainable_variables, model.non_trainable_variables)
+        )
+        return np.asarray(run(trainable, other, _fill_up(batch, size)))[:n]
 
     return forward
 

@@ -365,9 +365,10 @@ class NCAEReconstructor(BaseEstimator):
             # They are parameters, which clones and pickles copy: the network is to stay out.
             for callback in self.callbacks or []:
                 keras.callbacks.Callback.set_model(callback, None)
-            # TensorFlow keeps the generators of every fit, and with them the batches.
-            for made in filter(None, (batches, validation)):
-                made.images = None
+            # Keras and TensorFlow keep the batches of every fit, but need not keep its images.
+            for made in (batches, validation):
+                if made is not None:
+                    made.images = None
         if checkpoint:
             epochs = checkpoint.history
 

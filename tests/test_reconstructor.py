@@ -1,7 +1,10 @@
+import gc
 import os
 import pickle
 import subprocess
 import sys
+import weakref
+from concurrent.futures import ThreadPoolExecutor
 
 import keras
 import numpy as np
@@ -10,7 +13,7 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.metrics import roc_auc_score
 
-from sklearn_ncae import NCAEReconstructor, NeighborConv2D
+from sklearn_ncae import NCAEReconstructor, NeighborConv2D, reconstructor
 from sklearn_ncae._pixel_scale import PixelScale
 from sklearn_ncae.network import build_network
 
@@ -305,3 +308,38 @@ def test_diverging_training_is_an_error(good_images):
         NCAEReconstructor(optimizer="sgd", learning_rate=1e30, filters=(4,), epochs=5).fit(
             good_images
         )
+
+
+@pytest.mark.parametrize("early_stopping", [False, True])
+@pytest.mark.parametrize("between_steps", [False, True])
+def test_fit_lets_go_of_its_images(early_stopping, between_steps, good_images, monkeypatch):
+    monkeypatch.setattr(reconstructor, "_steps_take_all_cores", lambda: between_steps)
+    images = good_images.copy()
+    of_images = weakref.ref(images)
+    fitted = NCAEReconstructor(**TINY, early_stopping=early_stopping).fit(images)
+    del images
+    gc.collect()
+    assert of_images() is None
+    assert fitted.n_iter_ == 2
+
+
+def test_threads_share_a_network(good_images):
+    fitted = NCAEReconstructor(**TINY).fit(good_images)
+    parts = [good_images[start : start + 5] for start in range(0, 40, 5)] * 8
+    expected = [fitted.predict(part) for part in parts]
+    with ThreadPoolExecutor(8) as pool:
+        np.testing.assert_array_equal(list(pool.map(fitted.predict, parts)), expected)
+
+
+def test_network_does_not_depend_on_the_data_format_of_keras(good_images):
+    expected = NCAEReconstructor(**TINY).fit(good_images)
+    before = keras.config.image_data_format()
+    keras.config.set_image_data_format("channels_first")
+    try:
+        actual = NCAEReconstructor(**TINY).fit(good_images)
+        reconstructions = actual.predict(good_images)
+        for kind in ({"bottleneck": "dense"}, {"training": "repair", "block_size": 2}):
+            assert build_network((16, 16, 2), **kind).input_shape == (None, 16, 16, 2)
+    finally:
+        keras.config.set_image_data_format(before)
+    np.testing.assert_array_equal(reconstructions, expected.predict(good_images))
