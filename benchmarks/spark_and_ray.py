@@ -26,6 +26,7 @@ from sklearn.pipeline import make_pipeline
 
 from sklearn_ncae import ImageLoader, NCAEDetector
 from sklearn_ncae.datasets import make_castings
+from sklearn_ncae.large_data import score_in_chunks
 
 
 def with_spark(pipeline: Any, paths: list[str]) -> NDArray[np.float64]:
@@ -36,7 +37,7 @@ def with_spark(pipeline: Any, paths: list[str]) -> NDArray[np.float64]:
     context = builder.getOrCreate().sparkContext
     model = context.broadcast(pipeline)
     rdd = context.parallelize(paths, 4)
-    scores = rdd.mapPartitions(lambda part: model.value.score_samples(list(part))).collect()
+    scores = rdd.mapPartitions(lambda part: score_in_chunks(model.value, list(part))).collect()
     context.stop()
     return np.array(scores)
 

@@ -123,7 +123,9 @@ def score_dask(estimator: Any, X: Any, *, method: str = "score_samples") -> Any:
     Nothing is computed yet: ``score_dask(...).compute()`` runs it, on the workers of a
     `dask.distributed.Client` if there is one. The detector is part of the task graph, so that it
     travels to each worker once, and to a worker that replaces a lost one again; the chunks of a
-    lost worker are computed by others.
+    lost worker are computed by others. Where some files may be damaged, map
+    :func:`~sklearn_ncae.file_scoring.score_images` over the bag instead, which names them: an error
+    of one file ends the whole, and a loader that skips it would have a black image scored here.
 
     Parameters
     ----------

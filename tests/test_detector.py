@@ -4,6 +4,7 @@ import pickle
 import random
 import subprocess
 import sys
+import threading
 import warnings
 from dataclasses import replace
 from inspect import signature
@@ -743,3 +744,22 @@ def test_castings_by_photograph_beat_isolation_forest(ncae_data):
     auc = roc_auc_score(y, ncae.fit(X_train).decision_function(X_test))
     forest.fit(X_train.reshape(200, -1))
     assert auc > roc_auc_score(y, forest.decision_function(X_test.reshape(200, -1)))
+
+
+@pytest.mark.parametrize("threads", ["1", "2"])
+def test_scores_are_the_same_in_one_thread_and_in_several(
+    threads, good_images, eagerly, monkeypatch
+):
+    """A worker that may have one core does one thing after the other."""
+    with eagerly():
+        detector = NCAEDetector(contamination=0.1, **TINY).fit(good_images)
+        expected = np.concatenate([detector.score_samples(good_images[i : i + 7]) for i in (0, 7)])
+        monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", threads)
+        monkeypatch.setattr("sklearn_ncae.reconstructor._BATCH_IMAGES", 5)
+        monkeypatch.setattr("joblib.cpu_count", lambda: 2)
+        start, started = threading.Thread.start, []
+        monkeypatch.setattr(
+            threading.Thread, "start", lambda thread: started.append(thread) or start(thread)
+        )
+        np.testing.assert_allclose(detector.score_samples(good_images[:14]), expected, rtol=1e-5)
+    assert bool(started) == (threads == "2")

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 
 import dask.array as da
 import dask.bag
@@ -16,6 +17,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from sklearn_ncae import ImageLoader, NCAEDetector, ResidualDetector
+from sklearn_ncae._image_arrays import _CHUNK_PIXELS
 from sklearn_ncae.baselines import PCAReconstructor
 from sklearn_ncae.comparison import compare_detectors
 from sklearn_ncae.large_data import score_dask, score_in_chunks
@@ -100,6 +102,24 @@ def test_a_memmap_is_never_whole_in_memory(tmp_path, detector, images):
     scores = score_in_chunks(recorder, file, chunk_size=9)
     np.testing.assert_allclose(scores, detector.score_samples(images), rtol=1e-6)
     assert recorder.longest == 9
+
+
+def test_memory_of_scoring_does_not_grow_with_a_mapped_file(tmp_path, detector):
+    def peak(n):
+        file = np.lib.format.open_memmap(
+            tmp_path / f"{n}.npy", mode="w+", dtype=np.uint8, shape=(n, 16, 16)
+        )
+        file[::2] = 255
+        tracemalloc.start()
+        try:
+            detector.score_samples(file)
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    at_once = _CHUNK_PIXELS // 16**2
+    grown = peak(3 * at_once) - peak(at_once)
+    assert grown < _CHUNK_PIXELS  # half of what a copy of the pixels would be
 
 
 def test_nothing_to_score(detector):

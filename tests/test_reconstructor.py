@@ -5,6 +5,7 @@ import subprocess
 import sys
 import weakref
 from concurrent.futures import ThreadPoolExecutor
+from unittest.mock import patch
 
 import keras
 import numpy as np
@@ -321,6 +322,20 @@ def test_fit_lets_go_of_its_images(early_stopping, between_steps, good_images, m
     gc.collect()
     assert of_images() is None
     assert fitted.n_iter_ == 2
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="JAX compiles for each size")
+@pytest.mark.parametrize("training", ["repair", "reconstruct"])
+def test_batches_of_any_size_are_traced_once(training, good_images):
+    fitted = NCAEReconstructor(training=training, **TINY).fit(good_images)
+    # A layer is called in Python only where the network is traced.
+    layer = fitted.model_.get_layer("encoder_0")
+    with patch.object(layer, "call", wraps=layer.call) as traced:
+        for n in (40, 16, 3, 1):
+            fitted.predict(good_images[:n])
+        assert traced.call_count == 0
+        fitted.model_(good_images[:1, ..., np.newaxis])
+        assert traced.call_count == 1
 
 
 def test_threads_share_a_network(good_images):
