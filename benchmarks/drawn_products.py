@@ -31,7 +31,7 @@ from scipy.spatial import cKDTree
 from sklearn.metrics import roc_auc_score
 
 import sklearn_ncae
-from sklearn_ncae import NCAEDetector, reconstructor, texture
+from sklearn_ncae import NCAEDetector, NeighborConv2D, network, texture
 from sklearn_ncae.residuals import DEFECT_MAP_STATISTICS
 from sklearn_ncae.texture import TextureDetector
 
@@ -107,6 +107,24 @@ def leather(random: Random, *, defective: bool) -> NDArray[np.uint8]:
     return finished(image, random)
 
 
+def grain(random: Random, *, defective: bool) -> NDArray[np.uint8]:
+    """Draw fine grain that is alike everywhere; a crack, a scratch, a spot or a stain."""
+    image = 120 + 25 * (noise(random, 1.2) - 0.8 * noise(random, 3))
+    if defective:
+        kind = random.randint(4)
+        if kind < 2:
+            angle, length = random.uniform(0, np.pi), random.uniform(10, 30)
+            along, across = turned(random.uniform(length, SIDE - length, 2), angle)
+            bent = across + (3 * np.sin(along / 6) if kind == 0 else 0)
+            inside = (np.abs(along) < length) * np.clip(1.2 - np.abs(bent), 0, 1)
+            image += inside * (-40, 40)[kind]
+        else:
+            radius = ((3, 6), (10, 20))[kind - 2]
+            mark = spot(random, np.ones((SIDE, SIDE), bool), radius)
+            image += mark * ((120 - image) * 0.9 if kind == 2 else 22 * random.choice([-1, 1]))
+    return finished(image, random)
+
+
 def nut(random: Random, *, defective: bool) -> NDArray[np.uint8]:
     """Draw a hazelnut in any pose on black; a crack, a hole or a pale spot."""
     angle, squeezed = random.uniform(0, 2 * np.pi), random.uniform(0.85, 1)
@@ -171,6 +189,7 @@ class Product(NamedTuple):
 PRODUCTS = {
     "cloth": Product("cloth, in colour, any place", cloth),
     "leather": Product("leather, gray, any place", leather),
+    "grain": Product("grain, gray, any place", grain),
     "nut": Product("nut, in colour, any pose, on black", nut),
     "tablet": Product("tablet, gray, any pose", tablet),
     "board": Product("board, gray, all alike", board),
@@ -279,10 +298,12 @@ def main() -> None:
         with patch.object(texture, "_BESIDE", 0.0):
             detectors["the same, each cell's own variance"] = TextureDetector().fit(train)
         if not options.texture_only:
-            with patch.object(reconstructor, "_REPAIR_STEPS", 600):
-                detectors["NCAE, 600 steps"] = NCAEDetector(random_state=0).fit(train)
-            wider = NCAEDetector(filters=(24, 48, 96), random_state=0)
-            detectors["NCAE, half as wide again"] = wider.fit(train)
+            narrower = NCAEDetector(filters=(16, 32, 64), random_state=0)
+            detectors["NCAE, outermost level of 16 filters"] = narrower.fit(train)
+            # Which do not see a quarter of the pixels.
+            with patch.object(network, "_StandardConv2D", NeighborConv2D):
+                blind = NCAEDetector(random_state=0).fit(train)
+            detectors["NCAE, strides of neighbour convolutions"] = blind
             detectors["NCAE"] = NCAEDetector(random_state=0).fit(train)
         detection += [
             detection_row(name, kind, detector, good, defective)

@@ -61,7 +61,6 @@ def compiled(layer: keras.Layer, images: Any) -> tuple[Callable[[], Any], Callab
     gradient = tf.random.normal(layer(images).shape)
     variables = [variable.value for variable in layer.trainable_variables]
 
-    # What is returned is a number or a small array: waiting for it waits for all of the work.
     @tf.function
     def forward(images: Any) -> Any:
         return layer(images)
