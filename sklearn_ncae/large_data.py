@@ -37,9 +37,11 @@ def score_in_chunks(
 
     Memory does not grow with the number of images but for their scores. Of a pipeline, all steps
     but the last read ahead: ``make_pipeline(ImageLoader(n_jobs=2), NCAEDetector())`` decodes files
-    with two threads while the network works on the chunk before. Where some files may be damaged,
-    :func:`~sklearn_ncae.file_scoring.score_images` names them; a loader that skips them would have
-    black images scored here.
+    with two threads while the network works on the chunk before (a `joblib.parallel_config` around
+    the call does not reach them). Of a search around a pipeline, give its ``best_estimator_``.
+
+    Where some files may be damaged, :func:`~sklearn_ncae.file_scoring.score_images` names them; a
+    loader that skips them would have black images scored here.
 
     Parameters
     ----------

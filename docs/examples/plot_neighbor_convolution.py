@@ -69,8 +69,28 @@ plt.show()
 # Two undilated layers see it again, one step away and back, by eight paths. Dilations of 1, 2, 3
 # see it as well, because 1 + 2 - 3 = 0.
 #
+# Strides
+# -------
+# With strides of 2, a layer has a window for every second row and column. Each pixel is in the
+# windows around it, but for every fourth: that is in the centre of the only window that has it, and
+# no neighbour convolution that follows can see what this one does not.
+
+image = np.random.default_rng(0).normal(size=(1, 8, 8, 1)).astype(np.float32)
+changed = image + np.eye(64, dtype=np.float32).reshape(64, 8, 8, 1)
+layers = {
+    "neighbour convolution": NeighborConv2D(4, strides=2, activation=None),
+    "ordinary convolution": keras.layers.Conv2D(4, 3, strides=2, padding="same"),
+}
+for name, layer in layers.items():
+    outputs = keras.ops.convert_to_numpy(layer(np.concatenate([image, changed])))
+    seen = (outputs[1:] != outputs[0]).any(axis=(1, 2, 3))
+    print(f"{name:21} sees {seen.sum()} of {seen.size} pixels")
+
+# %%
 # What this means for the detector
 # --------------------------------
-# The networks of :class:`~sklearn_ncae.NCAEDetector` are several layers deep, with strides and
-# upsampling between them. They are not blind to the pixel they reconstruct, and nothing in this
-# package relies on such a blind spot. Leaving out the centre is a mild restriction of the kernels.
+# The network that :class:`~sklearn_ncae.NCAEDetector` trains to repair is several layers deep, and
+# takes its strides with ordinary convolutions, so that it sees every pixel. The one that it trains
+# to reconstruct, as in the article, takes them with neighbour convolutions, and does not see every
+# fourth. Nothing in this package relies on a blind spot. Without strides, leaving out the centre is
+# a mild restriction of the kernels.
