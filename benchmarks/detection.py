@@ -62,6 +62,8 @@ DATASETS = {
 DETECTORS = {
     "ncae": "NCAE",
     "texture": "texture alone",
+    "ncae_groups": "NCAE, fit(X, groups)",
+    "texture_groups": "texture alone, fit(X, groups)",
     "article": "NCAE, article's recipe",
     "conv_ae": "plain conv AE",
     "pyod": "PyOD AutoEncoder",
@@ -78,7 +80,7 @@ DETECTORS = {
 }
 # What is not installed with the package, by what needs it.
 PACKAGES = {"pyod": ("pyod", "torch"), "patch_memory": PRETRAINED, "patch_gaussian": PRETRAINED}
-NETWORKS = ("ncae", "article", "conv_ae", *PACKAGES)
+NETWORKS = ("ncae", "ncae_groups", "article", "conv_ae", *PACKAGES)
 # This photograph of the castings carries both labels.
 LEFT_OUT = {"casting": ("c120",)}
 KEY = ("dataset", "kind", "split", "max_train", "size", "parameters")
@@ -109,9 +111,16 @@ class Task(NamedTuple):
     name: str
     detector: Any
 
+    @property
+    def knows_groups(self) -> bool:
+        """Whether the detector is told which images show the same part."""
+        return self.name.endswith("_groups")
+
     def key(self) -> dict[str, Any]:
         """Return what identifies the result; detectors by parameters, not by name."""
         parameters = json.dumps(self.detector, default=_parameters, sort_keys=True)
+        if self.knows_groups:
+            parameters += " fitted with groups"
         return {name: getattr(self, name) for name in KEY[:-1]} | {"parameters": parameters}
 
 
@@ -193,11 +202,11 @@ def make_detector(name: str, epochs: int, repair_epochs: int | str, seed: int) -
     )
     usual = usual_detectors(n_components=64, false_alarm_rate=rate, random_state=seed)
     match name:
-        case "ncae":
+        case "ncae" | "ncae_groups":
             return NCAEDetector(epochs=repair_epochs, false_alarm_rate=rate, random_state=seed)
         case "article":
             return article
-        case "texture":
+        case "texture" | "texture_groups":
             return TextureDetector(false_alarm_rate=rate)
         case "conv_ae":
             return article.set_params(convolution="standard")
@@ -289,7 +298,8 @@ def evaluate(task: Task) -> dict[str, Any]:
     train, test = split_rows(data, task.kind, task.split, task.max_train)
     y_test = data.target[test]
     start = time.perf_counter()
-    task.detector.fit(data.images[train])
+    known = {"groups": data.groups[train]} if task.knows_groups else {}
+    task.detector.fit(data.images[train], **known)
     fit_seconds = time.perf_counter() - start
     # The first call of a network compiles it, which is not the time of an image.
     task.detector.decision_function(data.images[test[:1]])

@@ -12,7 +12,14 @@ import numpy as np
 
 Record = dict[str, Any]
 
-FIGURES = {"roc_auc": "ROC AUC", "prc_auc": "PRC AUC", "f1": "F1", "accuracy": "accuracy"}
+FIGURES = {
+    "roc_auc": "ROC AUC",
+    "prc_auc": "PRC AUC",
+    "f1": "F1",
+    "accuracy": "accuracy",
+    "found": "defects found",
+    "false_alarms": "false alarms",
+}
 
 INTRODUCTION = """\
 ---
@@ -72,6 +79,7 @@ def write_report(records: list[Record], max_train: int, command: str, output: Pa
     output : Path
         Where to write.
     """
+    records = [record | shares(record) for record in records]
     main = [r for r in records if r["kind"] != "random" and r["max_train"] == max_train]
     datasets, detectors = distinct(main, "dataset"), distinct(main, "detector")
     lines = [
@@ -156,6 +164,18 @@ def write_report(records: list[Record], max_train: int, command: str, output: Pa
     output.write_text("\n".join(lines) + "\n")
     draw(main, output.with_suffix(".png"))
     print(f"==> Wrote {output} and {output.with_suffix('.png')}")
+
+
+def shares(record: Record) -> Record:
+    """Return the shares of defects found and of false alarms, which F1 and accuracy determine."""
+    n_good, n_defect, f1 = record["n_good"], record["n_defect"], record["f1"]
+    n_wrong = (n_good + n_defect) * (1 - record["accuracy"])
+    # As F1 = 2 found / (2 found + wrong).
+    n_found = f1 * n_wrong / (2 * (1 - f1)) if f1 < 1 else n_defect
+    return {
+        "found": n_found / n_defect,
+        "false_alarms": (n_wrong - (n_defect - n_found)) / n_good,
+    }
 
 
 def verdicts(records: list[Record]) -> list[str]:

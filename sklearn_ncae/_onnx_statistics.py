@@ -156,7 +156,7 @@ def _peak(
     )
     smoothed = _along_both_axes(graph, maps, down, across)
     n_pixels = len(down) * len(across)
-    n_brightest = max(1, round(residuals._PEAK_SHARE * n_pixels))
+    n_brightest = residuals.n_brightest(n_pixels)
     return _mean_of_highest(graph, smoothed, n_pixels, n_brightest)
 
 

@@ -462,7 +462,7 @@ class NCAEDetector(_ResidualDetectorBase):
         flat row is an image of height 1.
     statistic : "auto", str or list of str, default="auto"
         What makes the score: statistics of the residual image, or with ``training="repair"``
-        also of the map of marked defects, ``"defect_peak"`` (the brightest 0.5 % of the smoothed
+        also of the map of marked defects, ``"defect_peak"`` (the highest places of the smoothed
         map), ``"defect_max"``, ``"defect_mean"``, and ``"texture"``: how much rougher or smoother
         than good images the image is at the same places, see :mod:`sklearn_ncae.texture`.
         ``"auto"`` is ``["defect_peak", "texture"]`` to repair and ``"mse"`` to reconstruct;

@@ -192,6 +192,7 @@ def _repairing(
     levels = []  # what each level starts from, to crop to and to go past to on the way back
     for level, width in enumerate(filters):
         levels.append(x)
+        x = _with_even_sides(x, f"even_{level}")
         x = convolve(x, _StandardConv2D, f"encoder_{level}", filters=width, strides=2)
         if x.shape[1:3] != (1, 1):  # a lone pixel has no neighbours
             x = convolve(x, convolution, f"encoder_{level}_b", filters=width)
@@ -224,6 +225,19 @@ def _repairing(
     if block_size > 1:
         x = DetailUpsampling2D(block_size, dtype="float32", name="detail")([x, blocks, inputs])
     return x
+
+
+def _with_even_sides(x: Any, name: str) -> Any:
+    """Append an empty row or column where their number is odd.
+
+    Keras pads odd sides on both ends and even ones on one, so that windows with strides would begin
+    elsewhere than in the crops that the network is trained on.
+    """
+    missing = x.shape[1] % 2, x.shape[2] % 2
+    if not any(missing):
+        return x
+    padding = tuple((0, rows) for rows in missing)
+    return keras.layers.ZeroPadding2D(padding, **_LAST, dtype=x.dtype, name=name)(x)
 
 
 def _crop(x: Any, like: Any, name: str, before: int = 0) -> Any:
@@ -312,6 +326,16 @@ class RepairBatches(TrainingBatches):
         # What scales each image, once it was seen: only its crop has to be scaled then.
         self._lows = np.full((len(self.images), self.images.shape[3]), np.nan)
         self._spans = np.full(len(self.images), np.nan)
+
+    def _rows_of(self, index: int) -> NDArray[np.intp]:
+        """Return which images make a batch; the last one begins anew where there are no more.
+
+        A step of few images would count as much as the others.
+        """
+        rows = super()._rows_of(index)
+        if self.random_state is None:
+            return rows
+        return np.sort(np.append(rows, np.resize(self.rows, self.batch_size - len(rows))))
 
     def __getitem__(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Draw one batch."""

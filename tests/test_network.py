@@ -150,3 +150,18 @@ def test_network_that_repairs_sees_every_pixel(shape):
     with_image = keras.ops.convert_to_numpy(model(np.concatenate([image, changed])))
     marks = with_image[..., -1]
     assert (np.abs(marks[1:] - marks[0]).max(axis=(1, 2)) > 1e-4).all()
+
+
+@pytest.mark.parametrize("training", ["repair", "reconstruct"])
+@pytest.mark.parametrize("fewer", range(8))
+def test_windows_lie_alike_whatever_the_size(training, fewer):
+    # The network is trained on crops, and scores whole images.
+    kind = {"training": training, "filters": (4, 8, 8)}
+    whole = build_network((96, 96, 1), **kind, random_state=np.random.RandomState(0))
+    smaller = build_network((96 - fewer, 96 - fewer, 1), **kind)
+    smaller.set_weights(whole.get_weights())
+    image = np.random.RandomState(0).normal(size=(1, 96, 96, 1)).astype(np.float32)
+    expected = keras.ops.convert_to_numpy(whole(image))
+    actual = keras.ops.convert_to_numpy(smaller(image[:, : 96 - fewer, : 96 - fewer]))
+    # Away from the borders that differ.
+    np.testing.assert_allclose(actual[:, :48, :48], expected[:, :48, :48], rtol=1e-4, atol=1e-5)

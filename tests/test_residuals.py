@@ -233,3 +233,16 @@ def test_peak_of_a_map_is_the_mean_of_its_brightest_pixels(maps, noisy):
     np.testing.assert_array_equal(peak(maps, block_size=2), expected)
     maps[0, 0, 0] = np.nan
     assert np.isnan(peak(maps, block_size=2)[0])
+
+
+@pytest.mark.parametrize("block_size", [1, 2])
+def test_small_defects_are_not_lost_in_large_maps(block_size):
+    peak = DEFECT_MAP_STATISTICS["defect_peak"].compute
+
+    def of_map(side):
+        maps = np.full((1, side // block_size, side // block_size), 0.01, np.float32)
+        maps[:, 40 // block_size : 56 // block_size, 40 // block_size : 56 // block_size] = 0.9
+        return peak(maps, block_size)
+
+    np.testing.assert_allclose(of_map(1200), of_map(300), rtol=1e-5)
+    assert of_map(300) < of_map(128)  # whose peak has fewer pixels
