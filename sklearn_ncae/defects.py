@@ -207,7 +207,6 @@ def draw_defects(
     random_state: int | RandomState | None = None,
     probability: float = 0.9,
     max_defects: int = 3,
-    least_contrast: float = 0.0,
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Draw random defects into a batch of images of good parts.
 
@@ -230,25 +229,20 @@ def draw_defects(
         How likely an image is to get any defect, from 0 to 1.
     max_defects : int, default=3
         Such an image gets one to so many defects, each number equally often.
-    least_contrast : float, default=0.0
-        What defects are measured by where the standard deviation of an image is less, at least 0.
-        A plain piece of a larger image has hardly any contrast of its own, and what differs from it
-        by as little is no defect.
 
     Returns
     -------
     defective : ndarray of shape (n, h, w, c), dtype float32
         The images with the defects, in the units of `images`.
     masks : ndarray of shape (n, h, w, 1), dtype bool
-        True where a channel was changed by more than 0.15 standard deviations of the whole image,
-        or of `least_contrast`.
+        True where a channel was changed by more than 0.15 standard deviations of the whole image.
 
     Raises
     ------
     ValueError
         If `images` is not a batch of real and finite images of at least 8 by 8 pixels,
-        `probability` not between 0 and 1, `max_defects` not an integer of 1
-        or more, or `least_contrast` negative or not finite.
+        `probability` not between 0 and 1, or `max_defects` not an integer of 1
+        or more.
 
     Notes
     -----
@@ -301,8 +295,6 @@ def draw_defects(
             f"max_defects must be an integer of at least 1, not {max_defects!r}; probability=0 "
             "draws none."
         )
-    if not 0 <= least_contrast < np.inf:
-        raise ValueError(f"least_contrast must be finite and at least 0, not {least_contrast!r}.")
     random_state = RandomState() if random_state is None else check_random_state(random_state)
 
     clean = given.astype(np.float32, copy=False)
@@ -315,7 +307,6 @@ def draw_defects(
             "images must be finite in float32, but there are NaN, infinite or huge pixels: "
             "replace or rescale them."
         )
-    scales = np.maximum(scales, np.float32(least_contrast))
     for index in range(n_images):
         if random_state.random_sample() >= probability:
             continue
@@ -334,7 +325,7 @@ def draw_defects(
             content = fill(clean, index, box, scales[index], random_state)
             target = defective[index][box]
             target += opacity * (content - target)
-    # Rounding is no change either.
+    # Rounding is no change.
     rounding = 4 * np.finfo(np.float32).eps * np.abs(clean).max(axis=(1, 2, 3))
     thresholds = np.maximum(_MASK_THRESHOLD * scales, rounding)[:, np.newaxis, np.newaxis]
     masks = np.zeros((n_images, height, width, 1), bool)

@@ -351,8 +351,8 @@ class RepairBatches(TrainingBatches):
         clean = np.empty((len(rows), height, width, self.images.shape[3]), np.float32)
         for row, target in zip(rows, clean, strict=True):
             image = self.images[row]  # a view, of which the crop alone is read
-            top = _begin(n_rows - height, random_state)
-            left = _begin(n_columns - width, random_state)
+            top = random_state.randint(n_rows - height + 1)
+            left = random_state.randint(n_columns - width + 1)
             down, right = random_state.choice([-1, 1], 2)
             part = image[top * size : (top + height) * size, left * size : (left + width) * size]
             part = scaled(part, self._lows[row], self._spans[row])
@@ -376,16 +376,6 @@ class RepairBatches(TrainingBatches):
         defective, masks = drawn
         defective, masks = defective[:, :height, :width], masks[:, :height, :width]
         return defective, np.concatenate([clean, masks.astype(np.float32)], axis=-1)
-
-
-def _begin(n_left: int, random_state: np.random.RandomState) -> int:
-    """Choose the first row or column of a crop, of which so many come before or after it.
-
-    Places beyond the image are brought back to its border: each image that is scored has all of
-    it, and crops that begin anywhere alike would hardly ever show it.
-    """
-    beyond = -(-n_left // 4)  # about every sixth crop is at each border
-    return int(np.clip(random_state.randint(-beyond, n_left + beyond + 1), 0, n_left))
 
 
 def between_steps(batches: TrainingBatches) -> tuple[Any, keras.callbacks.Callback]:

@@ -35,8 +35,6 @@ _BATCH_IMAGES = 32
 # Training that repairs sees crops of at most this side, in this many steps: with more of them the
 # network learns the few images by heart, see the page on detection quality.
 _CROP = 96
-# Of standardised images: a crop without contrast is not to have defects that nobody sees.
-_LEAST_CONTRAST = 0.5
 # The network that repairs sees images whose shorter side has this many pixels as the means of 2 by
 # 2 of them: the noise of a camera differs from part to part, and is no defect.
 _LARGE_SIDE = 192
@@ -605,7 +603,7 @@ class NCAEReconstructor(BaseEstimator):
             side if side < 2 * stride else max(2, min(side, _CROP) // stride) * stride
             for side in (-(-side // block_size) for side in images.shape[1:3])
         )
-        draw = self.draw_defects or partial(draw_defects, least_contrast=_LEAST_CONTRAST)
+        draw = self.draw_defects or draw_defects
         make_batches = partial(RepairBatches, draw=draw, crop=crop, block_size=block_size)
         return make_batches, RepairLoss(self.loss), crop
 

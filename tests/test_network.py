@@ -6,13 +6,7 @@ import pytest
 from scipy.special import expit
 
 from sklearn_ncae._pixel_scale import PixelScale
-from sklearn_ncae.network import (
-    RepairBatches,
-    RepairLoss,
-    TrainingBatches,
-    _begin,
-    build_network,
-)
+from sklearn_ncae.network import RepairBatches, RepairLoss, TrainingBatches, build_network
 
 
 def draw_nothing(images, *, random_state):
@@ -83,17 +77,6 @@ def test_crops_begin_at_every_place():
         _, targets = repair_batches(image, crop=(8, 8), seed=seed)[0]
         places.add(int(targets[0, ..., 0].argmax()))
     assert len(places) > 15
-
-
-@pytest.mark.parametrize("n_left", [0, 1, 4, 32, 400])
-def test_many_crops_are_at_the_borders(n_left):
-    # Every image that is scored has its borders, and a crop anywhere hardly ever.
-    random_state = np.random.RandomState(0)
-    begins = np.array([_begin(n_left, random_state) for _ in range(10_000)])
-    assert set(begins) == set(range(n_left + 1))
-    if n_left:
-        for border in (0, n_left):
-            assert 1 / 7 < np.mean(begins == border) < 1 / 1.9
 
 
 def test_a_function_that_draws_something_else_is_refused(unlike_images):
