@@ -22,7 +22,7 @@ from sklearn_ncae._hold_out import Rows, check_groups, hold_out, one_of_each
 from sklearn_ncae._image_arrays import chunks
 from sklearn_ncae._image_outliers import ImageOutlierMixin
 from sklearn_ncae._warn import warn
-from sklearn_ncae.reconstructor import NCAEReconstructor, has_one_thread
+from sklearn_ncae.reconstructor import NCAEReconstructor, _has_one_thread
 from sklearn_ncae.residuals import (
     DEFECT_MAP_STATISTICS,
     STATISTICS,
@@ -716,7 +716,7 @@ class NCAEDetector(_ResidualDetectorBase):
         if "texture" not in names:
             return self._describe_outputs(images, names)
         others = [name for name in names if name != "texture"]
-        if len(images) < _SIDE_BY_SIDE or has_one_thread():
+        if len(images) < _SIDE_BY_SIDE or _has_one_thread():
             statistics = self._describe_outputs(images, others)
             peaks = self._texture_peaks(images)
         else:

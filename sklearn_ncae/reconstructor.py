@@ -519,7 +519,7 @@ class NCAEReconstructor(BaseEstimator):
             return _Outputs(rows, batch, forward(scaled), low, span)
 
         starts = range(0, len(images), step)
-        if len(starts) < 2 or has_one_thread():
+        if len(starts) < 2 or _has_one_thread():
             yield from map(run, starts)
             return
         with ThreadPoolExecutor(1) as thread:
@@ -642,7 +642,7 @@ def _name_of(value: Any) -> str | None:
     return str(getattr(value, "__qualname__", type(value).__qualname__))
 
 
-def has_one_thread() -> bool:
+def _has_one_thread() -> bool:
     """Tell whether this process is to do one thing at a time, as a worker beside others."""
     return os.environ.get("TF_NUM_INTRAOP_THREADS") == "1" or joblib.cpu_count() == 1
 
