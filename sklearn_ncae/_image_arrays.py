@@ -1,7 +1,7 @@
 """Layouts of image stacks, checked with NumPy alone, for what runs without scikit-learn too."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,10 @@ _CHUNK_PIXELS = 16_000_000
 _OTHER_UNIT = 1 / 50, 50
 # So many images are looked at.
 _SAMPLE = 8
+
+# Share of the pixels of an image that may lie beyond its usual range, at either end: the dead and
+# hot ones of a camera.
+_FAULTY = 0.001
 
 # The largest pixel values whose squares can be summed, in float32 and in float64.
 LARGEST_SINGLE = 1e15
@@ -207,6 +211,30 @@ def refuse_single(shape: tuple[int, ...], fitted: tuple[int, ...], name: str) ->
         )
 
 
+def usual_range(images: Iterable[NDArray[Any]]) -> tuple[float, float]:
+    """Return the darkest and brightest pixel value of images, without their faulty pixels.
+
+    Parameters
+    ----------
+    images : iterable of ndarray
+        Finite images of any shape, one at least; each is gone through once.
+
+    Returns
+    -------
+    low, high : float
+        Of each image, a thousandth of the pixels may lie below, and as many above.
+    """
+    low, high = np.inf, -np.inf
+    for image in images:
+        n_faulty = int(_FAULTY * image.size)
+        # Few images widen the range of those before, and only these have to be sorted.
+        if np.count_nonzero(image < low) > n_faulty:
+            low = np.partition(image, n_faulty, axis=None)[n_faulty]
+        if np.count_nonzero(image > high) > n_faulty:
+            high = np.partition(image, -1 - n_faulty, axis=None)[-1 - n_faulty]
+    return float(low), float(high)
+
+
 def warn_of_other_unit(
     images: NDArray[Any], pixel_range: Sequence[float] | None, name: str
 ) -> None:
@@ -217,7 +245,7 @@ def warn_of_other_unit(
     images : ndarray of shape (n, h, w, c)
         A few of them are looked at.
     pixel_range : (float, float) or None
-        Smallest and largest pixel value of training, where they are known.
+        Darkest and brightest pixel value of training, where they are known.
     name : str
         Who takes the images, for the message.
 
@@ -230,10 +258,13 @@ def warn_of_other_unit(
         return
     sample = images[:: -(-len(images) // _SAMPLE)]
     low, high = pixel_range
+    least, most = _OTHER_UNIT
     lowest, largest = float(sample.min()), float(sample.max())
+    if most < max(-lowest, largest) / max(-low, high) < np.inf:
+        lowest, largest = usual_range(sample)
     factor = max(-lowest, largest) / max(-low, high)
     # One value throughout is of any unit, and what is not finite is for others to refuse.
-    if (lowest < largest and factor < _OTHER_UNIT[0]) or _OTHER_UNIT[1] < factor < np.inf:
+    if (lowest < largest and factor < least) or most < factor < np.inf:
         warn(
             f"The images have values from {lowest:g} to {largest:g}, and those that {name} was "
             f"fitted on from {low:g} to {high:g}. If they are in another unit, their scores mean "

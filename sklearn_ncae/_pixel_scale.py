@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sklearn_ncae._image_arrays import chunks
+from sklearn_ncae._image_arrays import chunks, usual_range
 
 
 class PixelScale:
@@ -17,7 +17,7 @@ class PixelScale:
     Parameters
     ----------
     low, high : float
-        Smallest and largest pixel value of the training images.
+        Darkest and brightest pixel value of the training images.
     per_image : bool
         Whether every image is standardised, which takes exposure and tint out: each channel by its
         own mean, all by their common standard deviation from that. Otherwise `low` becomes 0 and
@@ -34,12 +34,12 @@ class PixelScale:
 
     @property
     def pixel_range(self) -> tuple[float, float]:
-        """Smallest and largest pixel value; of a constant image, the largest is 1 more."""
+        """Darkest and brightest pixel value; of a constant image, the brightest is 1 more."""
         return self.low, self.low + self.span
 
     @property
     def black(self) -> float:
-        """What brightness is counted from: 0, or the smallest value where that is negative."""
+        """What brightness is counted from: 0, or the darkest value where that is negative."""
         return min(0.0, self.low)
 
     @property
@@ -51,7 +51,15 @@ class PixelScale:
     def of(
         cls, images: NDArray[Any], per_image: bool, rows: NDArray[np.intp] | None = None
     ) -> "PixelScale":
-        """Take the range of images, or of some of them, without a copy of all."""
+        """Take the range of images, or of some of them, without a copy of all.
+
+        To standardise each image, it is the range without faulty pixels: a single hot one of 16
+        bits would make all contrasts small beside it.
+        """
+        if per_image:
+            low, high = usual_range(image for part in chunks(images, rows) for image in part)
+            if low < high:
+                return cls(low, high, per_image)
         ranges = [(part.min(), part.max()) for part in chunks(images, rows)]
         lows, highs = zip(*ranges, strict=True)
         return cls(float(min(lows)), float(max(highs)), per_image)

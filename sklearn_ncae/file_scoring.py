@@ -499,7 +499,7 @@ def _reader(detector: Any, n_jobs: int | None) -> tuple[Any, Any, tuple[int, int
 
 
 def _pixel_range(detector: Any) -> tuple[float, float] | None:
-    """Return the smallest and largest pixel value of training, where the detector knows them."""
+    """Return the darkest and brightest pixel value of training, where the detector knows them."""
     if hasattr(detector, "metadata_"):  # of an ONNX file; None in those of earlier versions
         return detector.metadata_.get("pixel_range")
     scale = scale_of(part_with(detector, "image_shape_")[0])

@@ -292,6 +292,47 @@ def test_scores_depend_on_the_image_alone_and_not_on_its_exposure(castings):
     np.testing.assert_array_equal(flat.score_samples(X.reshape(len(X), -1)), scores)
 
 
+def test_a_hot_pixel_of_16_bits_does_not_hide_the_texture(castings):
+    X, y = 4 * castings.images.astype(np.uint16), castings.target
+    good, defective = X[y == 1], X[y == -1]
+    hot = good[:60].copy()
+    hot[5, 30, 40] = 65535
+    assert PixelScale.of(hot[..., np.newaxis], per_image=True).pixel_range[1] < 1024
+    assert PixelScale.of(hot[..., np.newaxis], per_image=False).pixel_range == (0, 65535)
+    test = np.concatenate([good[60:], defective])
+    found, expected = (
+        roc_auc_score(
+            np.repeat([1, -1], [len(good) - 60, len(defective)]),
+            TextureDetector().fit(train).score_samples(test),
+        )
+        for train in (hot, good[:60])
+    )
+    assert found > expected - 0.02
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    seed=st.integers(0, 1000),
+    n_images=st.integers(1, 4),
+    dtype=st.sampled_from(["uint8", "uint16", "int16", "float32"]),
+    per_image=st.booleans(),
+)
+def test_the_scale_leaves_out_a_thousandth_of_each_image(seed, n_images, dtype, per_image):
+    images = np.random.default_rng(seed).normal(60, 15, (n_images, 50, 41, 1))
+    images = images.clip(0, 120).astype(dtype)
+    values = np.sort(images.reshape(n_images, -1), axis=1)
+    n_faulty = 2 if per_image else 0  # of 2050 pixels
+    low, high = values[:, n_faulty].min(), values[:, -1 - n_faulty].max()
+    scale = PixelScale.of(images, per_image=per_image)
+    assert (scale.low, scale.span) == (low, high - low)
+
+
+def test_the_scale_of_images_that_are_plain_but_for_few_pixels():
+    images = np.full((3, 50, 50, 1), 7, np.uint8)
+    images[1, 20, 20] = 107
+    assert PixelScale.of(images, per_image=True).pixel_range == (7, 107)
+
+
 @pytest.mark.parametrize("shape", [(64, 80), (70, 50, 3), (300, 280)])
 def test_the_map_is_brightest_at_the_defect(shape):
     rng = np.random.default_rng(0)
@@ -331,6 +372,9 @@ def test_in_cross_validation(castings):
 
 def test_images_of_another_unit_are_warned_of(castings):
     detector = TextureDetector(contamination=0.1).fit(castings.images)
+    hot = castings.images.astype(np.uint16)
+    hot[:, 3, 3] = 65535
+    detector.predict(hot)  # a faulty pixel is no unit
     with pytest.warns(UserWarning, match="have values from 0.* in another unit") as caught:
         detector.score_samples(castings.images[:3] / 255)
     assert caught[0].filename == __file__
