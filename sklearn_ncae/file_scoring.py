@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.pipeline import Pipeline
 
+from sklearn_ncae._ahead import one_ahead
 from sklearn_ncae._fitted_parts import after_loading, fitted_offset, part_with
 from sklearn_ncae._image_arrays import full_scale, strongest_channel, without_mask
 from sklearn_ncae._pixel_scale import scale_of
@@ -210,7 +211,7 @@ def score_images(
     chunk_size: int = 32,
     n_jobs: int | None = None,
 ) -> Iterator[ImageScore]:
-    """Score images or image files one chunk after the other.
+    """Score images or image files, with the next chunk of them being read while one is scored.
 
     Parameters
     ----------
@@ -228,9 +229,10 @@ def score_images(
         twice what makes an image a defect; where there is none, the defect map; else the size of
         the residual, which is 1 at a quarter of the full scale.
     chunk_size : int, default=32
-        Images that are in memory at a time.
+        Images in memory at a time are two to three times as many.
     n_jobs : int, default=None
-        Number of threads that read files, as in :class:`~sklearn_ncae.images.ImageLoader`.
+        Number of threads that read files, as in :class:`~sklearn_ncae.images.ImageLoader`. (A
+        `joblib.parallel_config` around the call does not reach them.)
 
     Yields
     ------
@@ -286,24 +288,24 @@ def score_images(
     loader, last, size = _reader(detector, n_jobs) if of_paths else (None, _found(detector), None)
     black_and_white = None
 
-    for start in range(0, len(X), chunk_size):
+    def read(start: int) -> tuple[slice, list[str], list[str], NDArray[Any] | None, dict[str, str]]:
+        nonlocal size
         part = slice(start, start + chunk_size)
-        images: NDArray[Any] | None
-        errors: dict[str, str] = {}
         if loader is None:
-            readable = [str(i) for i in range(len(X))[part]]
-            images = np.asarray(without_mask(X[part], type(last).__name__))
-            keys = readable
-        else:
-            keys = [os.fspath(path) for path in X[part]]
-            readable, images, errors = read_image_files(loader, keys, size=size)
+            keys = [str(i) for i in range(len(X))[part]]
+            return part, keys, keys, np.asarray(without_mask(X[part], type(last).__name__)), {}
+        keys = [os.fspath(path) for path in X[part]]
+        readable, images, errors = read_image_files(loader, keys, size=size)
+        if images is not None and images.ndim > 2:
+            size = images.shape[1:3]  # those of the other files have to be alike
+        return part, keys, readable, images, errors
+
+    for part, keys, readable, images, errors in one_ahead(read, range(0, len(X), chunk_size)):
         position = {key: i for i, key in enumerate(readable)}
         scores = p_values = np.empty(0)
         of_image: NDArray[np.float32] | None = None
         if images is not None:
             scores = np.asarray(last.score_samples(images), np.float64)
-            if images.ndim > 2:  # of this size it can be scored, of another one it may not be
-                size = images.shape[1:3]
             p_values = _p_values(last, images, scores)
             if maps:
                 if black_and_white is None:

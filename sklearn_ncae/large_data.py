@@ -1,7 +1,6 @@
 """Scoring of more images than fit into memory, and on more than one machine."""
 
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from numbers import Integral
 from typing import Any
 
@@ -10,6 +9,7 @@ from numpy.typing import NDArray
 from sklearn.pipeline import Pipeline
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 
+from sklearn_ncae._ahead import one_ahead
 from sklearn_ncae._optional import import_extra
 
 # What gives one value per image, and its type.
@@ -85,7 +85,12 @@ def score_in_chunks(
     """
     prepare, score = _stages(estimator, method)
     scores = np.empty(len(X), _METHODS[method])
-    for rows, chunk in _read_ahead(prepare, X, chunk_size):
+
+    def read(start: int) -> tuple[slice, Any]:
+        rows = slice(start, start + chunk_size)
+        return rows, prepare(X[rows])  # to slice is what reads a memmap or an HDF5 file
+
+    for rows, chunk in one_ahead(read, range(0, len(X), chunk_size)):
         scores[rows] = score(chunk)
     return scores
 
@@ -96,23 +101,6 @@ def _stages(estimator: Any, method: str) -> tuple[Callable[[Any], Any], Callable
     if isinstance(estimator, Pipeline):
         estimator = estimator[-1]
     return lambda chunk: chunk, getattr(estimator, method)
-
-
-def _read_ahead(
-    prepare: Callable[[Any], Any], X: Any, chunk_size: int
-) -> Iterator[tuple[slice, Any]]:
-    def read(part: slice) -> tuple[slice, Any]:
-        return part, prepare(X[part])  # to slice is what reads a memmap or an HDF5 file
-
-    with ThreadPoolExecutor(max_workers=1) as thread:
-        coming = None
-        for start in range(0, len(X), chunk_size):
-            following = thread.submit(read, slice(start, start + chunk_size))
-            if coming is not None:
-                yield coming.result()
-            coming = following
-        if coming is not None:
-            yield coming.result()
 
 
 @validate_params(

@@ -3,7 +3,6 @@
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -21,6 +20,7 @@ from sklearn.utils import Tags, check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
+from sklearn_ncae._ahead import one_ahead
 from sklearn_ncae._all_or_nothing import all_or_nothing
 from sklearn_ncae._hold_out import Rows, check_groups, hold_out
 from sklearn_ncae._pixel_scale import PixelScale
@@ -519,15 +519,7 @@ class NCAEReconstructor(BaseEstimator):
             return _Outputs(rows, batch, forward(scaled), low, span)
 
         starts = range(0, len(images), step)
-        if len(starts) < 2 or _has_one_thread():
-            yield from map(run, starts)
-            return
-        with ThreadPoolExecutor(1) as thread:
-            ahead = thread.submit(run, starts[0])
-            for start in starts[1:]:
-                outputs, ahead = ahead.result(), thread.submit(run, start)
-                yield outputs
-            yield ahead.result()
+        return map(run, starts) if _has_one_thread() else one_ahead(run, starts)
 
     @property
     def model_(self) -> Any:

@@ -1,5 +1,6 @@
 import os
 import sys
+import threading
 
 import numpy as np
 import pandas as pd
@@ -203,6 +204,34 @@ def test_the_size_of_the_first_chunk_holds_for_the_others(folder, good_images):
     for chunk_size in (1, 7, 32):
         scored = list(score_images(pipeline, files, chunk_size=chunk_size))
         assert [one.decision == "error" for one in scored] == [False] * 7 + [True]
+
+
+def test_files_are_read_while_others_are_scored(detector, folder):
+    files = find_image_files([folder])
+    second_is_read = threading.Event()
+
+    def note(chunk):
+        if note.n_chunks:
+            second_is_read.set()
+        note.n_chunks += 1
+        return chunk
+
+    note.n_chunks = 0
+
+    class Scorer:
+        """Goes on when the second chunk has been read, as without reading ahead it never is."""
+
+        offset_ = detector.offset_
+
+        def score_samples(self, X):
+            assert second_is_read.wait(timeout=30)
+            return detector.score_samples(X)
+
+    loader = make_pipeline(loader_for(detector), FunctionTransformer(note))
+    scored = list(score_images(make_pipeline(*loader, Scorer()), files, chunk_size=3))
+    expected = list(score_images(detector, files))
+    assert [one.name for one in scored] == [one.name for one in expected] == files
+    np.testing.assert_allclose([one.score for one in scored], [one.score for one in expected])
 
 
 def test_what_gets_no_score_is_not_good(good_images, tmp_path):
