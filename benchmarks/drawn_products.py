@@ -362,7 +362,8 @@ test on, thresholds for 5 % false alarms, one seed. sklearn-ncae {sklearn_ncae._
 
 Drawn products are easier than real ones. What can be read from the tables is which kinds of
 products suit the defaults, and which changes of the camera do not. `likeness` is the share of the
-variance of the texture that lies between places: 0 on a surface, 1 if all images are the same.
+variance of the texture that lies between places: near 0 on a surface, larger the more alike parts
+lie.
 
 ```sh
 python benchmarks/drawn_products.py --write

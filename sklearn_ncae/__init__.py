@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from sklearn_ncae.layers import NeighborConv2D
     from sklearn_ncae.reconstructor import NCAEReconstructor
     from sklearn_ncae.residuals import ResidualStatistics
+    from sklearn_ncae.texture import TextureDetector
     from sklearn_ncae.wrappers import KerasReconstructor
 
 __version__ = "0.1.0"
@@ -26,6 +27,7 @@ __all__ = [
     "NeighborConv2D",
     "ResidualDetector",
     "ResidualStatistics",
+    "TextureDetector",
 ]
 
 # joblib and Dask say by this variable how many threads each of their workers may use. TensorFlow
@@ -47,6 +49,7 @@ _MODULES = {
     "NeighborConv2D": "layers",
     "ResidualDetector": "detector",
     "ResidualStatistics": "residuals",
+    "TextureDetector": "texture",
 }
 
 

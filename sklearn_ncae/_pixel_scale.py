@@ -17,7 +17,7 @@ class PixelScale:
     Parameters
     ----------
     low, high : float
-        Darkest and brightest pixel value of the training images.
+        Darkest and brightest pixel value of the training images, see `of`.
     per_image : bool
         Whether every image is standardised, which takes exposure and tint out: each channel by its
         own mean, all by their common standard deviation from that. Otherwise `low` becomes 0 and

@@ -131,8 +131,9 @@ def promised_rate(calibration_scores: ArrayLike, offset: float) -> float:
     Returns
     -------
     rate : float
-        ``(1 + number of calibration scores < offset) / (n + 1)``, in (0, 1]: the bound that
-        :func:`conformal_offset` gives for its offsets.
+        ``(1 + number of calibration scores < offset) / (n + 1)``, in (0, 1]. Of an offset
+        of :func:`conformal_offset` that is at most the bound given there, less where scores are
+        equal.
 
     Raises
     ------

@@ -216,7 +216,10 @@ def draw_defects(
     image's own texture smoothed out or with another contrast.
 
     Any function that takes `images` and `random_state`, and returns images and masks as this one
-    does, can stand in for it where the defects of a product are known better.
+    does, can stand in for it where the defects of a product are known better. In training it is
+    given a `numpy.random.RandomState` and float32 crops of at most 96 by 96 pixels, of images whose
+    shorter side has 192 pixels or more those of the means of 2 by 2. They are standardised: changes
+    are in standard deviations of the image, not in gray levels.
 
     Parameters
     ----------

@@ -324,9 +324,9 @@ class ResidualDetector(_ResidualDetectorBase):
     Parameters
     ----------
     reconstructor : estimator
-        Has ``fit(X)`` and ``predict(X)``, which returns reconstructions in the shape and unit of
-        X. A clone of it is fitted. It is given images in the layout that the detector is given,
-        or as (n, \*image_shape) where `image_shape` is set.
+        Has ``fit(X, y)``, with a y of None, and ``predict(X)``, which returns reconstructions in
+        the shape and unit of X. A clone of it is fitted. It is given images in the layout that the
+        detector is given, or as (n, \*image_shape) where `image_shape` is set.
     statistic : str or list of str, default="mse"
         Which statistics of the residual image make the score, see
         :class:`~sklearn_ncae.residuals.ResidualStatistics`; ``"joint"`` stands for all.
@@ -468,9 +468,11 @@ class NCAEDetector(_ResidualDetectorBase):
         ``"auto"`` is ``["defect_peak", "texture"]`` to repair and ``"mse"`` to reconstruct;
         ``"joint"`` stands for all. See :class:`~sklearn_ncae.ResidualDetector` for how several
         make one score; ``"defect_peak"`` is divided by 2.5 times that quantile, as it varies less
-        on the images that the network was trained on than on others, and by 0.03 at least. It is
-        once that quantile where texture, if it is in the score, tells no place of the images from
-        another, as on a surface. ``"texture"`` of a training image is from cross-validation.
+        on the images that the network was trained on than on others, and by 0.03 at least. Where
+        texture is in the score and its `likeness` is below 0.15, as on a surface that shows another
+        place in each image, it is ``1 + 1.5 * likeness / 0.15`` times, see
+        :class:`~sklearn_ncae.texture.TextureModel`. ``"texture"`` of a training image is from
+        cross-validation.
     contamination, calibration, false_alarm_rate
         The threshold, see :class:`~sklearn_ncae.ResidualDetector`.
     verbose : int, default=0
@@ -669,8 +671,9 @@ class NCAEDetector(_ResidualDetectorBase):
         Returns
         -------
         maps : ndarray of shape (n, h, w), float32
-            In the unit of the score, but higher where more abnormal: of a score of several
-            statistics, a training image has its peak about 0, and 1 is unusual.
+            In the unit of the score, but higher where more abnormal: compare them with
+            ``-offset_``, not with 0. They are not smoothed, so that good images reach somewhat
+            more than minus their score.
         """
         check_is_fitted(self)
         joined = [

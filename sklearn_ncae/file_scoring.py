@@ -231,14 +231,16 @@ def score_images(
     chunk_size : int, default=32
         Images in memory at a time are two to three times as many.
     n_jobs : int, default=None
-        Number of threads that read files, as in :class:`~sklearn_ncae.images.ImageLoader`. (A
-        `joblib.parallel_config` around the call does not reach them.)
+        Number of threads that read files for a detector of arrays, as in
+        :class:`~sklearn_ncae.images.ImageLoader`; a pipeline reads with those of its own loader.
+        (A `joblib.parallel_config` around the call does not reach them.)
 
     Yields
     ------
     ImageScore
-        One for each image, in the order of X. A file that cannot be read, or whose image is not
-        of the detector's size, has the decision "error" and says why; the others are scored.
+        One for each image, in the order of X; what is raised is raised with the first. A file that
+        cannot be read, or whose image is not of the detector's size, has the decision "error" and
+        says why; the others are scored.
 
     Raises
     ------

@@ -85,7 +85,7 @@ class TunedThresholdDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
         "accuracy", or ``make_scorer(metric)``. The metric is called with labels +1 and -1; where
         it has a ``pos_label`` that is not set, -1 is taken. It must be a metric of predictions,
         not of scores. None, with no other objective: "f1" if y has defects, otherwise
-        ``max_false_alarm_rate=0.05``.
+        a false-alarm rate of 0.05 or, with a warning, the least that so few images can promise.
     costs : dict, default=None
         Minimise the mean cost per image, given ``{"missed_defect": 500, "false_alarm": 20}``
         (say, euros each). The labelled images usually hold a larger share of defects than
@@ -257,7 +257,7 @@ class TunedThresholdDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
         X : array-like of shape (n, ...)
             What the detector takes.
         y : array-like of shape (n,), default=None
-            As for `fit`, which needs it.
+            As for `fit`.
         **params : dict
             As for `fit`.
 

@@ -585,3 +585,6 @@ def _fill_up(batch: NDArray[np.float32], size: int) -> NDArray[np.float32]:
         return batch
     empty = np.zeros((size - len(batch), *batch.shape[1:]), np.float32)
     return np.concatenate([batch, empty])
+
+
+__all__ = ["RepairLoss", "build_network"]

@@ -65,7 +65,8 @@ def export(
     =============== ==========================  ===================================================
 
     The metadata of the model holds, as JSON, the ``offset``, the ``labels``, ``image_shape``, the
-    ``pixel_range`` of the training images, the ``statistic``, ``false_alarm_rate``, ``detector``
+    ``pixel_range`` of the training images (to repair and of texture, without a thousandth of the
+    pixels of each at either end), the ``statistic``, ``false_alarm_rate``, ``detector``
     and ``sklearn_ncae_version``.
 
     Parameters
@@ -101,7 +102,7 @@ def export(
     Notes
     -----
     Scores differ from those of the detector by rounding, relatively by at most 1e-5; scores of
-    several statistics, which are about 0 for good images, by 1e-5. A score that differs from the
+    several statistics, which may be close to 0, by 1e-5. A score that differs from the
     threshold or a calibration score by some millionths counts as equal, so that an image is judged
     alike by both even where it was the threshold's origin.
 

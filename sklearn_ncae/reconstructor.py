@@ -88,19 +88,21 @@ class _Compiled(NamedTuple):
 class NCAEReconstructor(BaseEstimator):
     """Neighbor Convolution AutoEncoder that reconstructs images of good parts.
 
-    A convolutional autoencoder whose 3x3 convolutions leave out the centre pixel, trained to
-    reproduce the images it is given, or to repair defects drawn into them.
+    A convolutional network whose 3x3 convolutions leave out the centre pixel (to repair, but for
+    those with strides), trained to reproduce the images it is given, or to repair defects drawn
+    into them.
 
     Parameters
     ----------
     training : {"repair", "reconstruct"}, default="repair"
         ``"repair"`` draws defects into random crops of the images and trains the network to
-        remove and to mark them. Every image is standardised by its own mean and standard
-        deviation. ``"reconstruct"`` is the article's way: the network reproduces the images
-        through a narrow code.
+        remove and to mark them. Every image is standardised, each channel by its own mean and all
+        by their common deviation. ``"reconstruct"`` is the article's way: the network reproduces
+        the images through a narrow code.
     draw_defects : callable, default=None
         What draws the defects: a function like
-        :func:`~sklearn_ncae.defects.draw_defects`, which is the default.
+        :func:`~sklearn_ncae.defects.draw_defects`, which is the default and says what images it
+        is given.
     filters : sequence of int or "auto", default="auto"
         Number of filters of each level of the encoder; the decoder mirrors them, to repair with
         half as many. Every level halves the height and width. ``"auto"`` is ``(32, 32, 64)`` to
@@ -154,7 +156,8 @@ class NCAEReconstructor(BaseEstimator):
     Attributes
     ----------
     model_ : keras.Model
-        The trained network, from scaled images (n, height, width, channels) to the same.
+        The trained network, from scaled images (n, height, width, channels) to the same; to
+        repair, with one more channel, the logit of the defect map.
     history_ : dict of str to list of float
         Loss, and with early stopping validation loss, of every epoch.
     n_iter_ : int

@@ -424,9 +424,9 @@ class ResidualStatistics(TransformerMixin, BaseEstimator):
 
         Raises
         ------
-        ValueError
-            If X has fewer than two dimensions, is empty, or has values that are nan, infinite,
-            masked or larger than 1e100.
+        TypeError, ValueError
+            If X is not of real numbers, has fewer than two dimensions, is empty, or has values that
+            are nan, infinite, masked or larger than 1e100.
         """
         names = check_statistic_names(self.statistics)
         X = self._check(X, reset=False)

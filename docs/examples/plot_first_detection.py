@@ -66,7 +66,7 @@ plt.show()
 # %%
 # Where the defect is
 # -------------------
-# The anomaly map shows what makes the score, where 1 is unusual: what the network marks as a
+# The anomaly map shows what makes the score: what the network marks as a
 # defect, to the pixel, and where the texture is not that of good castings, in coarser cells. The
 # outline is where the defect was really drawn. Shown are of each kind the casting that the
 # detector is surest of, and the one it is least sure of; those of the good castings are the

@@ -105,7 +105,7 @@ def fit(
 
     GOOD are image files, or folders, which are searched with their subfolders. A fifth of the
     images is held out to set the threshold: a new good part is called defective with at most the
-    given --false-alarm-rate, which takes at least 1 / rate - 1 held-out images: 19 for 0.05, so 95
+    given --false-alarm-rate, which takes at least 1 / rate - 1 held-out images: 19 for 0.05, so 93
     images, or fewer with a larger share --held-out. Each image is to show a part of its own;
     where it does not, say with --group-by or --groups which belong together.
 
