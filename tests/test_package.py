@@ -93,12 +93,12 @@ def test_rooms_import_from_those_above_them_only():
     for path in package.rglob("*.py"):
         module = path.relative_to(package).with_suffix("").parts[0]
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            assert not getattr(node, "level", 0), f"{path} has a relative import"
-            names = [one.name for one in getattr(node, "names", ())]
-            if isinstance(node, ast.ImportFrom):
-                names = [f"{node.module}.{name}" for name in names]
-            elif not isinstance(node, ast.Import):
+            if not isinstance(node, ast.Import | ast.ImportFrom):
                 continue
+            names = [one.name for one in node.names]
+            if isinstance(node, ast.ImportFrom):
+                assert not node.level, f"{path} has a relative import"
+                names = [f"{node.module}.{name}" for name in names]
             imported = {name.split(".")[1] for name in names if name.startswith("sklearn_ncae.")}
             for name in imported & room_of.keys() if module != "__init__" else ():
                 assert room_of[name] <= room_of[module], (path, name)
