@@ -62,7 +62,6 @@ DATASETS = {
 DETECTORS = {
     "ncae": "NCAE",
     "texture": "texture alone",
-    "ncae_groups": "NCAE, fit(X, groups)",
     "texture_groups": "texture alone, fit(X, groups)",
     "article": "NCAE, article's recipe",
     "conv_ae": "plain conv AE",
@@ -80,7 +79,7 @@ DETECTORS = {
 }
 # What is not installed with the package, by what needs it.
 PACKAGES = {"pyod": ("pyod", "torch"), "patch_memory": PRETRAINED, "patch_gaussian": PRETRAINED}
-NETWORKS = ("ncae", "ncae_groups", "article", "conv_ae", *PACKAGES)
+NETWORKS = ("ncae", "article", "conv_ae", *PACKAGES)
 # This photograph of the castings carries both labels.
 LEFT_OUT = {"casting": ("c120",)}
 KEY = ("dataset", "kind", "split", "max_train", "size", "parameters")
@@ -202,7 +201,7 @@ def make_detector(name: str, epochs: int, repair_epochs: int | str, seed: int) -
     )
     usual = usual_detectors(n_components=64, false_alarm_rate=rate, random_state=seed)
     match name:
-        case "ncae" | "ncae_groups":
+        case "ncae":
             return NCAEDetector(epochs=repair_epochs, false_alarm_rate=rate, random_state=seed)
         case "article":
             return article
