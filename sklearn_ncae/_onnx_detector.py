@@ -73,10 +73,13 @@ def export_detector(detector: Any, path: str | PathLike[str], dtype: str, maps: 
     image = graph.input("image", input_dtype, layout)
     unit = np.result_type(input_dtype, np.float32)
     pixels = graph.cast(graph.reshape(image, detector.image_shape_), unit)
+    seen = pixels  # by the network and the texture
+    if scale is not None and scale.per_image:
+        seen = graph.add("Clip", pixels, *(np.asarray(bound, unit) for bound in scale.bounds))
     outputs = Outputs(None)
     if add_reconstructor is not None:
         detail = maps or needs_detail(names)
-        outputs = add_reconstructor(graph, reconstructor, pixels, unit, detail)
+        outputs = add_reconstructor(graph, reconstructor, seen, unit, detail)
     values: dict[str, str] = {}
     if outputs.reconstruction is not None:
         residual = graph.add("Sub", pixels, outputs.reconstruction)
@@ -102,7 +105,7 @@ def export_detector(detector: Any, path: str | PathLike[str], dtype: str, maps: 
         assert scale is not None  # what describes texture has one
         texture = detector.texture_ if reconstructor is None else detector._texture
         values["texture"], cells = add_texture(
-            graph, texture, scale, pixels, detector.image_shape_, unit
+            graph, texture, scale, seen, detector.image_shape_, unit
         )
         if maps:
             maps_of["texture"] = add_texture_map(graph, cells, detector.image_shape_)

@@ -26,6 +26,8 @@ class PixelScale:
 
     #: `least_contrast` as a share of the range: the noise of a plain image stays small.
     LEAST_CONTRAST = 0.02
+    #: How many times the range pixel values may lie beyond it.
+    _BEYOND = 4
 
     def __init__(self, low: float, high: float, per_image: bool) -> None:
         self.low = low
@@ -46,6 +48,28 @@ class PixelScale:
     def least_contrast(self) -> float:
         """What is added to a contrast or brightness that is divided by."""
         return self.LEAST_CONTRAST * self.span
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """Where pixel values are cut off: far beyond the range."""
+        beyond = self._BEYOND * self.span
+        return self.low - beyond, self.low + self.span + beyond
+
+    def without_extremes(self, pixels: NDArray[Any]) -> NDArray[Any]:
+        """Cut off what is far beyond the range of training; without a copy if nothing can be.
+
+        A single hot pixel of 16 bits would make up most of the contrast of its image.
+        """
+        if pixels.dtype.kind == "b":
+            return pixels
+        whole = pixels.dtype.kind in "iu"
+        limits: Any = np.iinfo(pixels.dtype) if whole else np.finfo(pixels.dtype)
+        number = int if whole else float
+        smallest, largest = number(limits.min), number(limits.max)
+        least, most = self.bounds
+        if least <= smallest and largest <= most:
+            return pixels
+        return np.clip(pixels, number(max(least, smallest)), number(min(most, largest)))
 
     @classmethod
     def of(
@@ -78,7 +102,8 @@ class PixelScale:
         Returns
         -------
         batch : ndarray of float32
-            ``(images - low) / span``, in float64 where float32 cannot hold the pixel values.
+            ``(images - low) / span``, in float64 where float32 cannot hold the pixel values; of
+            standardised images without extremes.
         low, span : numbers or ndarrays of shape (n, 1, 1, c) and (n, 1, 1, 1)
             What brings outputs back: ``outputs * span + low``.
         """
@@ -98,7 +123,7 @@ class PixelScale:
         of_sums = dtype if images.dtype.itemsize == 1 else np.float64
         for image, result, of_low, of_span in zip(images, batch, lows, spans, strict=True):
             # Into C order: the order of a sum would change its rounding.
-            np.copyto(centred, image)
+            np.copyto(centred, self.without_extremes(image))
             for channel in range(images.shape[3]):
                 of_low[..., channel] = centred[..., channel].mean(dtype=of_sums)
             centred -= of_low

@@ -355,6 +355,7 @@ class RepairBatches(TrainingBatches):
             left = random_state.randint(n_columns - width + 1)
             down, right = random_state.choice([-1, 1], 2)
             part = image[top * size : (top + height) * size, left * size : (left + width) * size]
+            part = self.scale.without_extremes(part)
             part = scaled(part, self._lows[row], self._spans[row])
             means = block_means(block_means(part, size, axis=0), size, axis=1)
             target[...] = means[::down, ::right]

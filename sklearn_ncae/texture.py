@@ -466,7 +466,7 @@ def _describe_at_once(images: NDArray[Any], scale: PixelScale) -> Floats:
     # Channels are images of their own, until what is largest in a cell is found.
     levels = np.empty((n, n_channels, *shrunk_shape(shape)), dtype)
     for image, level in zip(images, levels, strict=True):
-        np.copyto(pixels, np.moveaxis(image, 2, 0))
+        np.copyto(pixels, np.moveaxis(scale.without_extremes(image), 2, 0))
         level[...] = block_means(block_means(pixels, size, 1), size, 2)
     levels = levels.reshape(-1, *levels.shape[2:])
     cells = block_means(block_means(levels, cell[0], 1, np.float64), cell[1], 2)

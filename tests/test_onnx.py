@@ -241,6 +241,16 @@ def test_number_types(trained, exported_as, scored, fit, tmp_path):
             np.testing.assert_array_equal(actual.predict(given_X)[clear], labels[clear])
 
 
+@pytest.mark.parametrize("shape", [(16, 16), (40, 36)])
+def test_hot_pixels_of_16_bits(shape, fit, tmp_path):
+    X = images_like(shape, n=25, dtype=np.uint16)
+    X[:3, 5, 6] = 65535
+    detector = fit(NCAEDetector(**TINY), X)
+    assert_scores_agree(
+        exported(detector, tmp_path).score_samples(X), detector.score_samples(X), detector
+    )
+
+
 @pytest.mark.parametrize(
     ("training", "shape"), [("reconstruct", (16, 16)), ("repair", (16, 16)), ("repair", (195, 204))]
 )

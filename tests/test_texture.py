@@ -299,6 +299,11 @@ def test_a_hot_pixel_of_16_bits_does_not_hide_the_texture(castings):
     hot[5, 30, 40] = 65535
     assert PixelScale.of(hot[..., np.newaxis], per_image=True).pixel_range[1] < 1024
     assert PixelScale.of(hot[..., np.newaxis], per_image=False).pixel_range == (0, 65535)
+    # Nor is the contrast of its image lost to the network.
+    scale = PixelScale.of(hot[..., np.newaxis], per_image=True)
+    with_it, without = (scale.to_network(images[5:6, ..., np.newaxis])[0] for images in (hot, good))
+    elsewhere = with_it != with_it.max()
+    assert with_it[elsewhere].std() > 0.9 * without.std()
     test = np.concatenate([good[60:], defective])
     found, expected = (
         roc_auc_score(
@@ -308,6 +313,22 @@ def test_a_hot_pixel_of_16_bits_does_not_hide_the_texture(castings):
         for train in (hot, good[:60])
     )
     assert found > expected - 0.02
+
+
+@pytest.mark.parametrize(
+    "dtype", ["bool", "uint8", "int16", ">u2", "float16", "float32", "float64"]
+)
+def test_extremes_are_cut_off_far_beyond_the_range(dtype):
+    scale = PixelScale(100, 200, per_image=True)
+    assert scale.bounds == (-300, 600)
+    inside = np.arange(0, 128).astype(dtype)
+    np.testing.assert_array_equal(scale.without_extremes(inside), inside)
+    if inside.dtype.itemsize > 1:
+        largest = np.array([60000 if dtype in (">u2", "float16") else 30000], dtype)
+        assert scale.without_extremes(largest) == 600
+        np.testing.assert_array_equal(
+            PixelScale(0, 60000, per_image=True).without_extremes(largest), largest
+        )
 
 
 @settings(max_examples=50, deadline=None)
