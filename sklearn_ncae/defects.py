@@ -219,7 +219,8 @@ def draw_defects(
     does, can stand in for it where the defects of a product are known better. In training it is
     given a `numpy.random.RandomState` and float32 crops of at most 96 by 96 pixels, of images whose
     shorter side has 192 pixels or more those of the means of 2 by 2. They are standardised: changes
-    are in standard deviations of the image, not in gray levels.
+    are in standard deviations of the image, not in gray levels. Of its masks, whatever is not 0 is
+    a defect.
 
     Parameters
     ----------

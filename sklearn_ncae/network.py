@@ -374,9 +374,9 @@ class RepairBatches(TrainingBatches):
                 f"draw_defects must return images of shape {room.shape} and masks of shape "
                 f"{(*room.shape[:3], 1)}, but returned {[np.shape(part) for part in drawn]}."
             )
-        defective, masks = drawn
-        defective, masks = defective[:, :height, :width], masks[:, :height, :width]
-        return defective, np.concatenate([clean, masks.astype(np.float32)], axis=-1)
+        defective, masks = (np.asarray(part)[:, :height, :width] for part in drawn)
+        # Whatever is not 0 is a defect, as in images of masks, whose white is 255.
+        return defective, np.concatenate([clean, masks.astype(bool)], axis=-1)
 
 
 def between_steps(batches: TrainingBatches) -> tuple[Any, keras.callbacks.Callback]:

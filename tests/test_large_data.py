@@ -11,6 +11,7 @@ import dask.bag
 import joblib
 import numpy as np
 import pytest
+import sklearn
 from dask.distributed import Client, LocalCluster
 from sklearn.model_selection import GridSearchCV, StratifiedKFold
 from sklearn.pipeline import make_pipeline
@@ -83,6 +84,18 @@ def test_paths_are_read_ahead(detector, images, paths):
     scores = score_in_chunks(pipeline, paths, chunk_size=16)
     np.testing.assert_allclose(scores, detector.score_samples(images), rtol=1e-6)
     assert scored == [16, 16, 8]
+
+
+def test_what_reads_ahead_has_the_configuration_of_the_caller(detector, images):
+    seen = []
+
+    def note(chunk):
+        seen.append(sklearn.get_config()["assume_finite"])
+        return chunk
+
+    with sklearn.config_context(assume_finite=True):
+        score_in_chunks(make_pipeline(FunctionTransformer(note), detector), images, chunk_size=16)
+    assert seen == [True] * 3
 
 
 def test_a_memmap_is_never_whole_in_memory(tmp_path, detector, images):

@@ -1,5 +1,7 @@
 """The batches, the loss and the layers of the networks, without a training."""
 
+from functools import partial
+
 import keras
 import numpy as np
 import pytest
@@ -77,6 +79,20 @@ def test_crops_begin_at_every_place():
         _, targets = repair_batches(image, crop=(8, 8), seed=seed)[0]
         places.add(int(targets[0, ..., 0].argmax()))
     assert len(places) > 15
+
+
+def test_masks_may_be_images_of_black_and_white(unlike_images):
+    def draw(images, *, random_state, white=1):
+        masks = np.zeros((*images.shape[:3], 1), np.uint8)
+        masks[:, 2:5, 3:6] = white
+        return images, masks
+
+    (_, expected), (_, found) = (
+        repair_batches(unlike_images, crop=(8, 8), draw=partial(draw, white=white))[0]
+        for white in (1, 255)
+    )
+    assert expected.dtype == np.float32 and set(np.unique(expected[..., -1])) == {0, 1}
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_a_function_that_draws_something_else_is_refused(unlike_images):
