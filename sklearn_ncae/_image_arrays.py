@@ -19,8 +19,9 @@ _OTHER_UNIT = 1 / 50, 50
 _SAMPLE = 8
 
 # Share of the pixels of an image that may lie beyond its usual range, at either end: the dead and
-# hot ones of a camera.
-_FAULTY = 0.001
+# hot ones of a camera. One may, of an image of so many pixels.
+_FAULTY = 1e-4
+_ONE_IS_FEW = 1000
 
 # The largest pixel values whose squares can be summed, in float32 and in float64.
 LARGEST_SINGLE = 1e15
@@ -222,11 +223,11 @@ def usual_range(images: Iterable[NDArray[Any]]) -> tuple[float, float]:
     Returns
     -------
     low, high : float
-        Of each image, a thousandth of the pixels may lie below, and as many above.
+        Of each image, one pixel in ten thousand may lie below, and as many above.
     """
     low, high = np.inf, -np.inf
     for image in images:
-        n_faulty = int(_FAULTY * image.size)
+        n_faulty = max(int(_FAULTY * image.size), int(image.size >= _ONE_IS_FEW))
         # Few images widen the range of those before, and only these have to be sorted.
         if np.count_nonzero(image < low) > n_faulty:
             low = np.partition(image, n_faulty, axis=None)[n_faulty]

@@ -26,8 +26,8 @@ class PixelScale:
 
     #: `least_contrast` as a share of the range: the noise of a plain image stays small.
     LEAST_CONTRAST = 0.02
-    #: How many times the range pixel values may lie beyond it.
-    _BEYOND = 4
+    #: How many times the brightest value of the range others may lie beyond it: light changes.
+    _BEYOND = 2
 
     def __init__(self, low: float, high: float, per_image: bool) -> None:
         self.low = low
@@ -52,8 +52,9 @@ class PixelScale:
     @property
     def bounds(self) -> tuple[float, float]:
         """Where pixel values are cut off: far beyond the range."""
-        beyond = self._BEYOND * self.span
-        return self.low - beyond, self.low + self.span + beyond
+        high = self.low + self.span
+        beyond = self._BEYOND * max(abs(self.low), abs(high))
+        return self.low - beyond, high + beyond
 
     def without_extremes(self, pixels: NDArray[Any]) -> NDArray[Any]:
         """Cut off what is far beyond the range of training; without a copy if nothing can be.
