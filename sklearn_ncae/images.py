@@ -409,7 +409,8 @@ def _decode(
     pil = import_extra("PIL.Image", "images")
     pil_ops = import_extra("PIL.ImageOps", "images")
     try:
-        with pil.open(path) as file:
+        # Opened here: a path, Pillow may map into memory, and turned TIFF files wrongly.
+        with open(path, "rb") as opened, pil.open(opened) as file:
             file_format = file.format
             image = pil_ops.exif_transpose(file)  # this decodes, so all of the file is read
             if not image.mode.startswith(("I", "F")):

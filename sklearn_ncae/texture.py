@@ -153,8 +153,8 @@ class TextureDetector(ImageOutlierMixin):
         Parameters
         ----------
         X : array-like of shape (n, h, w), (n, h, w, c) or (n, n_features)
-            Images of good parts, of any real dtype. Of more than 1000, as many are used, at even
-            distances.
+            Images of good parts, of any real dtype. Of more than 1000, as many are used, drawn
+            at random, the same each time.
         y : array-like of shape (n,), default=None
             Ignored, but for a warning where it marks defects by -1: all images are taken for good.
         groups : array-like of shape (n,), default=None
@@ -485,9 +485,14 @@ def _describe_at_once(images: NDArray[Any], scale: PixelScale) -> Floats:
 
 
 def representative_rows(rows: NDArray[np.intp]) -> NDArray[np.intp]:
-    """Take at most 1000 rows, at even distances: more would take time and teach little more."""
-    n = min(len(rows), _MAX_TEXTURES)
-    return rows[np.linspace(0, len(rows) - 1, n).astype(np.intp)]
+    """Take at most 1000 rows: more would take time and teach little more.
+
+    They are drawn at random, always the same: images often come in turn from several cameras, of
+    which even distances could leave one out.
+    """
+    if len(rows) <= _MAX_TEXTURES:
+        return rows
+    return rows[np.sort(np.random.RandomState(0).permutation(len(rows))[:_MAX_TEXTURES])]
 
 
 def description_shape(image_shape: tuple[int, ...]) -> tuple[int, int, int]:

@@ -37,7 +37,12 @@ from sklearn_ncae.baselines import PCAReconstructor
 from sklearn_ncae.images import read_image
 from sklearn_ncae.model_selection import OneClassSplit, TunedThresholdDetector
 from sklearn_ncae.residuals import DEFECT_MAP_STATISTICS, STATISTICS
-from sklearn_ncae.texture import TextureDetector, describe_texture, held_out_peaks
+from sklearn_ncae.texture import (
+    TextureDetector,
+    describe_texture,
+    held_out_peaks,
+    representative_rows,
+)
 
 TINY = {"filters": (4, 8), "epochs": 2, "random_state": 0}
 METHODS = ["score_samples", "decision_function", "predict", "p_values"]
@@ -229,8 +234,7 @@ def test_joint_score_of_many_images_knows_a_thousand_of_them():
     X = np.random.default_rng(0).normal(size=(1200, 4, 4))
     detector = ResidualDetector(PCAReconstructor(2), statistic=["mse", "abs_max"])
     detector.set_params(contamination=0.1).fit(X)
-    rows = np.linspace(0, 1199, 1000).astype(int)
-    table = detector.residual_statistics(X[rows])
+    table = detector.residual_statistics(X[representative_rows(np.arange(1200))])
     columns = [list(STATISTICS).index(name) for name in ("mse", "abs_max")]
     np.testing.assert_allclose(detector._center, np.median(table[:, columns], axis=0))
 

@@ -100,7 +100,7 @@ def test_a_file_that_memory_has_no_room_for_is_an_error(detector, folder, monkey
     turn = PIL.ImageOps.exif_transpose
 
     def turn_if_there_is_room(image):
-        if "01.png" in image.filename:
+        if "01.png" in image.fp.name:
             raise MemoryError
         return turn(image)
 

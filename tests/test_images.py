@@ -105,8 +105,11 @@ class TestPixels:
         exif = Image.Exif()
         exif[0x0112] = 6  # taken with the camera turned: show it rotated by 90 degrees clockwise
         image.save(tmp_path / "a.png", exif=exif)
-        upright = read_image(tmp_path / "a.png")
-        np.testing.assert_array_equal(upright, [[0, 0], [0, 0], [255, 255], [255, 255]])
+        # Pillow would map an uncompressed file into memory, and turn it wrongly.
+        image.save(tmp_path / "a.tif", tiffinfo={0x0112: 6})
+        for name in ("a.png", "a.tif"):
+            upright = read_image(tmp_path / name)
+            np.testing.assert_array_equal(upright, [[0, 0], [0, 0], [255, 255], [255, 255]])
 
 
 class TestPaths:

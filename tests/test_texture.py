@@ -20,6 +20,7 @@ from sklearn_ncae.texture import (
     describe_texture,
     description_shape,
     held_out_peaks,
+    representative_rows,
 )
 
 WEIGHTS = np.array([1, 4, 6, 4, 1]) / 16
@@ -348,6 +349,15 @@ def test_the_scale_leaves_out_what_may_be_faulty(seed, n_images, dtype, per_imag
     assert (scale.low, scale.span) == (low, high - low)
 
 
+@pytest.mark.parametrize("n", [1999, 2000, 4000])
+def test_of_many_images_those_of_every_camera_are_learned(n):
+    rows = np.arange(7, 7 + n)
+    learned = representative_rows(rows)
+    assert len(set(learned)) == 1000 and set(learned) <= set(rows)
+    assert 0.4 < np.mean(learned % 2) < 0.6  # two cameras in turn
+    np.testing.assert_array_equal(representative_rows(rows[:1000]), rows[:1000])
+
+
 def test_a_small_part_on_a_plain_background_is_within_the_scale():
     images = np.full((3, 400, 400, 1), 2, np.uint8)
     images[:, 100:112, 100:112] = 170
@@ -389,7 +399,7 @@ def test_of_many_images_a_thousand_are_learned():
     X = np.random.default_rng(0).integers(0, 256, (1200, 8, 8), dtype=np.uint8)
     detector = TextureDetector().fit(X)
     assert detector.texture_.components.shape == (64, *description_shape((8, 8, 1)))
-    rows = np.linspace(0, 1199, 1000).astype(int)
+    rows = representative_rows(np.arange(1200))
     np.testing.assert_array_equal(
         detector.texture_.mean, TextureDetector().fit(X[rows]).texture_.mean
     )
