@@ -18,10 +18,13 @@ _OTHER_UNIT = 1 / 50, 50
 # So many images are looked at.
 _SAMPLE = 8
 
-# Share of the pixels of an image that may lie beyond its usual range, at either end: the dead and
-# hot ones of a camera. One may, of an image of so many pixels.
-_FAULTY = 1e-4
-_ONE_IS_FEW = 1000
+# How many times the largest pixel value of a range others may lie beyond it: light changes.
+_BEYOND = 2
+# So few pixels of an image may lie that far beyond the range of most images: a glare.
+_GLARE = 1e-3
+
+# Images have so many channels, gray or colours with an alpha channel; of others one has to be told.
+_MOST_CHANNELS = 4
 
 # The largest pixel values whose squares can be summed, in float32 and in float64.
 LARGEST_SINGLE = 1e15
@@ -64,6 +67,8 @@ def as_stack(X: Any, name: str) -> Any:
     """Turn X into an array, where it is not an array, a table or a sparse matrix already."""
     if isinstance(X, str | os.PathLike):
         X = [X]
+    if getattr(X, "ndim", 0) == 1 and getattr(X, "dtype", None) == object:
+        X = list(X)  # a column of a table, each of its values an image
     X = without_mask(X, name)
     if not hasattr(X, "ndim"):
         if isinstance(X, list | tuple) and len(X) > 0 and isinstance(X[0], str | os.PathLike):
@@ -191,6 +196,16 @@ def check_rank(shape: tuple[int, ...], name: str) -> None:
         )
 
 
+def refuse_channels_first(shape: tuple[int, ...], name: str) -> None:
+    """Refuse (n, c, h, w), which would be taken for very flat images of many channels."""
+    if len(shape) == 4 and shape[1] in (1, 3) and min(shape[2:]) > _MOST_CHANNELS:
+        raise ValueError(
+            f"{name} takes images as (n, height, width, channels), got an array of shape {shape}, "
+            "which looks like channels first: give numpy.moveaxis(X, 1, -1). If these are images "
+            f"of {shape[3]} channels, say so by image_shape={shape[1:]}."
+        )
+
+
 def check_fitted_shape(shape: tuple[int, ...], fitted: tuple[int, ...], name: str) -> None:
     """Refuse images of another (height, width, channels) than those of fit."""
     if shape != fitted:
@@ -212,28 +227,55 @@ def refuse_single(shape: tuple[int, ...], fitted: tuple[int, ...], name: str) ->
         )
 
 
-def usual_range(images: Iterable[NDArray[Any]]) -> tuple[float, float]:
+def usual_range(images: NDArray[Any], rows: NDArray[np.intp] | None = None) -> tuple[float, float]:
     """Return the darkest and brightest pixel value of images, without their faulty pixels.
 
     Parameters
     ----------
-    images : iterable of ndarray
-        Finite images of any shape, one at least; each is gone through once.
+    images : ndarray of shape (n, h, w, c)
+        Finite ones.
+    rows : ndarray of int, default=None
+        Which of the images; None: all.
 
     Returns
     -------
     low, high : float
-        Of each image, one pixel in ten thousand may lie below, and as many above.
+        A value counts if two adjacent pixels reach it: hot and dead ones of a camera stand alone.
+        What is far beyond the range of most images counts if it is not few pixels of its image: a
+        glare. If nothing is left then, or one value alone, everything counts.
     """
-    low, high = np.inf, -np.inf
-    for image in images:
-        n_faulty = max(int(_FAULTY * image.size), int(image.size >= _ONE_IS_FEW))
-        # Few images widen the range of those before, and only these have to be sorted.
-        if np.count_nonzero(image < low) > n_faulty:
-            low = np.partition(image, n_faulty, axis=None)[n_faulty]
-        if np.count_nonzero(image > high) > n_faulty:
-            high = np.partition(image, -1 - n_faulty, axis=None)[-1 - n_faulty]
-    return float(low), float(high)
+    ranges = np.array([_range_of_pairs(image) for part in chunks(images, rows) for image in part])
+    least, most = far_beyond(*np.median(ranges, axis=0))
+    outlying = np.flatnonzero((ranges[:, 0] < least) | (ranges[:, 1] > most))
+    for index in outlying:
+        image = images[index if rows is None else rows[index]]
+        n_few = int(_GLARE * image.size)
+        ordered = np.partition(image, (n_few, image.size - 1 - n_few), axis=None)
+        ranges[index] = ordered[n_few], ordered[-1 - n_few]
+    low, high = ranges[:, 0].min(), ranges[:, 1].max()
+    if low < high:
+        return float(low), float(high)
+    ends = [(part.min(), part.max()) for part in chunks(images, rows)]
+    return float(min(low for low, _ in ends)), float(max(high for _, high in ends))
+
+
+def _range_of_pairs(image: NDArray[Any]) -> tuple[float, float]:
+    """Return the darkest and brightest value that two adjacent pixels (h, w, c) reach, or all."""
+    pairs = [
+        (image[1:], image[:-1]) if axis == 0 else (image[:, 1:], image[:, :-1])
+        for axis in (0, 1)
+        if image.shape[axis] > 1
+    ] or [(image, image)]
+    low = min(np.maximum(*pair).min() for pair in pairs)
+    high = max(np.minimum(*pair).max() for pair in pairs)
+    # Where light and dark pixels alternate, no two adjacent ones are alike.
+    return (float(low), float(high)) if low < high else (float(image.min()), float(image.max()))
+
+
+def far_beyond(low: float, high: float) -> tuple[float, float]:
+    """Return where values are far beyond a range: what is more is cut off."""
+    beyond = _BEYOND * max(abs(low), abs(high))
+    return low - beyond, high + beyond
 
 
 def warn_of_other_unit(

@@ -20,7 +20,7 @@ import numpy as np
 from joblib import Parallel, delayed
 from numpy.typing import NDArray
 
-from sklearn_ncae._image_arrays import without_mask
+from sklearn_ncae._image_arrays import usual_range, without_mask
 from sklearn_ncae._optional import import_extra
 
 _SIDE = 128  # pixels of the square thumbnail everything is measured on
@@ -79,10 +79,13 @@ def read_pixels(image: Any) -> NDArray[Any]:
     if not is_path(image):
         return np.asarray(image)
     pil = import_extra("PIL.Image", "duplicates")
-    with pil.open(image) as file:
+    pil_ops = import_extra("PIL.ImageOps", "duplicates")
+    # Opened here: a path, Pillow may map into memory, and turned TIFF files wrongly.
+    with open(image, "rb") as opened, pil.open(opened) as file:
+        turned = pil_ops.exif_transpose(file)
         # Gray of any depth stays as it is; palettes, alpha, CMYK and the like become RGB.
-        gray = file.mode in ("L", "F", "1") or file.mode.startswith("I")
-        return np.asarray(file if gray else file.convert("RGB"))
+        gray = turned.mode in ("L", "F", "1") or turned.mode.startswith("I")
+        return np.asarray(turned if gray else turned.convert("RGB"))
 
 
 def _describe_one(image: Any, name: str) -> tuple[NDArray[np.complex64], str]:
@@ -108,13 +111,14 @@ def _spectra(pixels: NDArray[Any]) -> NDArray[np.complex64]:
     import cv2
 
     gray = pixels.astype(np.float64) if pixels.ndim == 2 else pixels.mean(axis=2, dtype=float)
-    low, high = gray.min(), gray.max()
+    # A hot pixel of 16 bits would be all that two different images have, and have in common.
+    low, high = usual_range(gray[np.newaxis, ..., np.newaxis])
     spectra = np.zeros((2, _FREQUENCIES, len(_PART_RINGS)), np.complex64)
     if high - low <= 1e-9 * max(abs(low), abs(high)):
         return spectra
     # One thumbnail size makes resized and stretched copies comparable; the blur then hides how
     # sharp each was.
-    small = ((gray - low) / (high - low)).astype(np.float32)
+    small = ((gray.clip(low, high) - low) / (high - low)).astype(np.float32)
     shrink = min(small.shape) >= _SIDE
     small = cv2.resize(
         small, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA if shrink else cv2.INTER_LINEAR

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sklearn_ncae._image_arrays import chunks, usual_range
+from sklearn_ncae._image_arrays import chunks, far_beyond, usual_range
 
 
 class PixelScale:
@@ -26,8 +26,6 @@ class PixelScale:
 
     #: `least_contrast` as a share of the range: the noise of a plain image stays small.
     LEAST_CONTRAST = 0.02
-    #: How many times the brightest value of the range others may lie beyond it: light changes.
-    _BEYOND = 2
 
     def __init__(self, low: float, high: float, per_image: bool) -> None:
         self.low = low
@@ -52,9 +50,7 @@ class PixelScale:
     @property
     def bounds(self) -> tuple[float, float]:
         """Where pixel values are cut off: far beyond the range."""
-        high = self.low + self.span
-        beyond = self._BEYOND * max(abs(self.low), abs(high))
-        return self.low - beyond, high + beyond
+        return far_beyond(*self.pixel_range)
 
     def without_extremes(self, pixels: NDArray[Any]) -> NDArray[Any]:
         """Cut off what is far beyond the range of training; without a copy if nothing can be.
@@ -82,9 +78,7 @@ class PixelScale:
         bits would make all contrasts small beside it.
         """
         if per_image:
-            low, high = usual_range(image for part in chunks(images, rows) for image in part)
-            if low < high:
-                return cls(low, high, per_image)
+            return cls(*usual_range(images, rows), per_image)
         ranges = [(part.min(), part.max()) for part in chunks(images, rows)]
         lows, highs = zip(*ranges, strict=True)
         return cls(float(min(lows)), float(max(highs)), per_image)

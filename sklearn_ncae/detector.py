@@ -585,7 +585,8 @@ class NCAEDetector(_ResidualDetectorBase):
     ) -> NCAEReconstructor:
         names = NCAEReconstructor._get_param_names()
         parameters = {name: getattr(self, name) for name in names}
-        parameters["random_state"] = random_state.randint(2**31 - 1)
+        seed = random_state.randint(2**31 - 1)
+        parameters["random_state"] = None if self.random_state is None else seed
         previous = getattr(self, "reconstructor_", None) if self.warm_start else None
         trained_on: int | None = crc32(rows.astype(np.int64).tobytes())
         if previous is not None and trained_on != self._trained_on:

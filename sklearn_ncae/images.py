@@ -20,6 +20,7 @@ from sklearn_ncae._image_arrays import (
     check_fitted_shape,
     check_rank,
     check_values,
+    refuse_channels_first,
     refuse_single,
     with_channels,
     with_squares,
@@ -69,8 +70,8 @@ def check_image_stack(
     TypeError
         If X is sparse, or holds file paths, dates or other objects.
     ValueError
-        If X is empty, not finite, masked, complex, larger than 1e100, of another rank, or of
-        another shape than `image_shape` or than the images the estimator was fitted on.
+        If X is empty, not finite, masked, complex, larger than 1e100, of another rank, by its
+        shape channels first, or of another shape than `image_shape` or than the images the estimator was fitted on.
     """
     name = type(estimator).__name__
     if image_shape is not None:
@@ -107,6 +108,8 @@ def check_image_stack(
                 f"{name} got images of shape {images.shape[1:]}, but image_shape={image_shape}."
             )
         layout = images.shape[1:]
+        if reset and image_shape is None:
+            refuse_channels_first(images.shape, name)
         if reset:
             estimator.__dict__.pop("feature_names_in_", None)  # of a fit to a table
     check_values(images, name)

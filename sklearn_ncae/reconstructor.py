@@ -1,5 +1,6 @@
 """NCAEReconstructor: builds and trains the Keras NCAE behind a scikit-learn estimator."""
 
+import json
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -23,6 +24,7 @@ from sklearn.utils.validation import check_is_fitted
 from sklearn_ncae._ahead import one_ahead
 from sklearn_ncae._all_or_nothing import all_or_nothing
 from sklearn_ncae._hold_out import Rows, check_groups, hold_out
+from sklearn_ncae._image_arrays import warn_of_other_unit
 from sklearn_ncae._pixel_scale import PixelScale
 from sklearn_ncae.defects import draw_defects
 from sklearn_ncae.images import check_image_stack
@@ -83,6 +85,7 @@ class _Compiled(NamedTuple):
     model: Any
     forward: Callable[[NDArray[np.float32]], NDArray[np.float32]]
     forward_without_detail: Callable[[NDArray[np.float32]], NDArray[np.float32]]
+    process: int
 
 
 class NCAEReconstructor(BaseEstimator):
@@ -323,6 +326,7 @@ class NCAEReconstructor(BaseEstimator):
         if previous is not None:
             trained.set_weights(previous["weights_"])
             scale, history = previous["_scale"], previous["history_"]
+            warn_of_other_unit(images, scale.pixel_range, type(self).__name__)
 
         validation = None
         callbacks = [*(self.callbacks or []), _stop_when_not_finite()]
@@ -423,10 +427,20 @@ class NCAEReconstructor(BaseEstimator):
             # Two images stand for all: to read them all would take time.
             "images": [crc32(images[row].tobytes()) for row in (rows.min(), rows.max())],
             "loss": _name_of(self.loss),
-            "optimizer": _name_of(self.optimizer),
+            "optimizer": self._optimizer_settings(),
+            # A generator has gone on since, and None is another one each time.
+            "random_state": self.random_state if isinstance(self.random_state, Integral) else None,
             "learning_rate": float(self.learning_rate),
             "draw_defects": _name_of(self.draw_defects),
         }
+
+    def _optimizer_settings(self) -> str:
+        import keras
+
+        if isinstance(self.optimizer, str):
+            return self.optimizer
+        settings = keras.optimizers.serialize(self.optimizer)
+        return json.dumps(settings, sort_keys=True, default=_name_of)
 
     def _count_epochs(self, n_batches: int) -> int:
         if not isinstance(self.epochs, str):
@@ -534,13 +548,20 @@ class NCAEReconstructor(BaseEstimator):
         """Return the network and its compiled forward passes, building what is not there."""
         if self._model is None:
             self._keep(self._build_model())
+        elif self._model.process != os.getpid() and _forks_badly():
+            raise RuntimeError(
+                "This detector was loaded or used before the process was forked, and a forked "
+                "TensorFlow waits for threads that it does not have. Load it in each process, "
+                "start processes by 'spawn' or 'forkserver', or score with an OnnxDetector."
+            )
         return self._model
 
     def _keep(self, model: Any) -> None:
         from sklearn_ncae.network import compile_forward, without_detail
 
         forward, part = compile_forward(model), without_detail(model)
-        self._model = _Compiled(model, forward, forward if part is model else compile_forward(part))
+        forward_without_detail = forward if part is model else compile_forward(part)
+        self._model = _Compiled(model, forward, forward_without_detail, os.getpid())
 
     def _build_model(self) -> Any:
         from sklearn_ncae.network import build_network
@@ -640,6 +661,13 @@ def _name_of(value: Any) -> str | None:
 def _has_one_thread() -> bool:
     """Tell whether this process is to do one thing at a time, as a worker beside others."""
     return os.environ.get("TF_NUM_INTRAOP_THREADS") == "1" or joblib.cpu_count() == 1
+
+
+def _forks_badly() -> bool:
+    """Tell whether Keras' backend hangs in a process that was forked from one that has used it."""
+    import keras
+
+    return bool(keras.backend.backend() != "torch")
 
 
 def _steps_take_all_cores() -> bool:

@@ -102,6 +102,8 @@ ARRAYS: dict[str, Callable[[np.ndarray], Any]] = {
     "records": lambda X: X.astype([("value", "u1")]),
     # Containers
     "list of arrays": list,
+    "column of images": lambda X: pd.Series(list(X)),
+    "column of images as an array": lambda X: pd.Series(list(X)).to_numpy(),
     "nested lists": lambda X: X.tolist(),
     "tuple of arrays": tuple,
     "memory map": _memmap,
@@ -148,6 +150,8 @@ ARRAYS: dict[str, Callable[[np.ndarray], Any]] = {
     "one channel": lambda X: X[..., None],
     "colour": lambda X: np.stack([X, X, X], axis=-1),
     "colour with alpha": lambda X: np.stack([X, X, X, X], axis=-1),
+    "one channel, channels first": lambda X: X[:, None],
+    "colour, channels first": lambda X: np.stack([X, X, X], axis=1),
     "no channel": lambda X: X[..., None][..., :0],
     "images of 1 x 1": lambda X: X[:, :1, :1],
     "images of 3 x 5": lambda X: X[:, :3, :5],
@@ -264,6 +268,8 @@ def plain(given: Any) -> np.ndarray | None:
         return None
     try:
         array = np.asarray(given)
+        if array.ndim == 1 and array.dtype == object:
+            array = np.asarray(list(array))  # a column of images
         return array.astype(np.float64) if array.dtype.kind in "biufO" else None
     except (TypeError, ValueError):
         return None

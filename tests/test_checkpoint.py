@@ -103,6 +103,20 @@ def test_a_killed_process_is_resumed_by_another(good_images, tmp_path):
     )
 
 
+@pytest.mark.parametrize("optimizer", ["adam", keras.optimizers.SGD(0.01)], ids=["adam", "sgd"])
+def test_a_training_of_no_seed_goes_on(good_images, tmp_path, eagerly, optimizer):
+    path = tmp_path / "training.npz"
+    parameters = {**TINY, "random_state": None, "contamination": 0.1, "checkpoint_path": path}
+    detector = NCAEDetector(optimizer=optimizer, **parameters)
+    with eagerly():
+        with pytest.raises(KeyboardInterrupt):
+            detector.set_params(callbacks=[Interrupt(KeyboardInterrupt())]).fit(good_images)
+        seen = []
+        seer = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: seen.append(epoch))
+        detector.set_params(callbacks=[seer]).fit(good_images)
+    assert seen == [2, 3]
+
+
 def test_a_checkpoint_of_another_training_is_refused(good_images, tmp_path, eagerly):
     path = tmp_path / "training.npz"
     reconstructor = NCAEReconstructor(
@@ -112,9 +126,16 @@ def test_a_checkpoint_of_another_training_is_refused(good_images, tmp_path, eage
         reconstructor.fit(good_images)
     with pytest.raises(ValueError, match="checkpoint of another training: batch_size was 8 and is"):
         reconstructor.set_params(batch_size=4).fit(good_images)
+    reconstructor.set_params(batch_size=8)
+    with pytest.raises(ValueError, match="random_state was 0 and is 1"):
+        reconstructor.set_params(random_state=1).fit(good_images)
+    reconstructor.set_params(random_state=0)
+    with pytest.raises(ValueError, match="optimizer was 'adam' and is .*0.125"):
+        reconstructor.set_params(optimizer=keras.optimizers.Adam(0.125)).fit(good_images)
+    reconstructor.set_params(optimizer="adam")
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(ValueError, match="is not a checkpoint"):
-        reconstructor.set_params(batch_size=8).fit(good_images)
+        reconstructor.fit(good_images)
     with pytest.raises(ValueError, match="set one of them"):
         reconstructor.set_params(early_stopping=True).fit(good_images)
 

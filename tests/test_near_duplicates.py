@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from scipy import ndimage
 
+from sklearn_ncae._image_similarity import read_pixels
 from sklearn_ncae.near_duplicates import LeakageReport, leakage_report, near_duplicate_groups
 
 cv2 = pytest.importorskip("cv2")
@@ -109,6 +110,21 @@ def test_range_of_values_does_not_matter(dtype):
     scaled = images.astype(dtype) * (200 if dtype == np.uint16 else 0.01)
     assert near_duplicate_groups(scaled.astype(dtype)).tolist() == [0, 1, 2, 1]
     assert near_duplicate_groups(np.stack([images] * 3, axis=-1)).tolist() == [0, 1, 2, 1]
+
+
+def test_a_hot_pixel_that_they_share_does_not_make_parts_alike():
+    images = np.stack([*PARTS[:3], PARTS[1][::-1]]).astype(np.uint16)
+    images[:, 30, 40] = 65535
+    assert near_duplicate_groups(images).tolist() == [0, 1, 2, 1]
+
+
+def test_turned_files_are_copies(tmp_path):
+    part, path = PARTS[0][10:], tmp_path / "turned.tif"
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a quarter turn
+    Image.fromarray(part).save(path, exif=exif)
+    np.testing.assert_array_equal(read_pixels(path), np.rot90(part, -1))
+    assert near_duplicate_groups([path, part]).max() == 0
 
 
 def test_result_is_the_same_in_threads_and_any_order():

@@ -3,6 +3,7 @@ import os
 import pickle
 import subprocess
 import sys
+import warnings
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 from unittest.mock import patch
@@ -106,7 +107,7 @@ def test_flat_rows_with_image_shape_equal_images(good_images, eagerly):
 
 def test_repairs_what_was_drawn_in(good_images):
     reconstructor = NCAEReconstructor(
-        filters=(16, 16), epochs=120, batch_size=8, learning_rate=0.01, random_state=1
+        filters=(32,), epochs=120, batch_size=8, learning_rate=0.005, random_state=1
     ).fit(good_images)
     defective = good_images[:10].copy()
     defective[:, 3:5, 3:13] = 255
@@ -207,6 +208,35 @@ def test_warm_start_goes_on(good_images):
     assert reconstructor.n_iter_ == 2
     with pytest.raises(ValueError, match="warm_start cannot go on"):
         reconstructor.set_params(filters=(4,)).fit(good_images)
+
+
+def test_warm_start_with_images_in_another_unit_is_warned_of(good_images, eagerly):
+    with eagerly():
+        reconstructor = NCAEReconstructor(warm_start=True, **TINY).fit(good_images)
+        with pytest.warns(UserWarning, match="NCAEReconstructor was fitted on .* another unit"):
+            reconstructor.fit(good_images / 255)
+
+
+@pytest.mark.skipif(keras.backend.backend() == "torch", reason="PyTorch can be forked")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+def test_after_a_fork_it_says_so_and_does_not_hang(good_images, eagerly):
+    with eagerly():
+        reconstructor = NCAEReconstructor(**TINY).fit(good_images)
+    reading, writing = os.pipe()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # newer Pythons warn of threads
+        child = os.fork()
+    if child == 0:
+        try:
+            reconstructor.predict(good_images)
+        except RuntimeError as error:
+            os.write(writing, str(error).encode())
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    os.close(writing)
+    with os.fdopen(reading) as answer:
+        assert "Load it in each process" in answer.read()
 
 
 def test_optimizer_object_and_callbacks(good_images):

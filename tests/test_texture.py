@@ -293,27 +293,50 @@ def test_scores_depend_on_the_image_alone_and_not_on_its_exposure(castings):
     np.testing.assert_array_equal(flat.score_samples(X.reshape(len(X), -1)), scores)
 
 
-def test_a_hot_pixel_of_16_bits_does_not_hide_the_texture(castings):
+@pytest.mark.parametrize("faulty", ["one image", "all images", "one glare", "one frame of noise"])
+def test_faulty_pixels_of_16_bits_do_not_hide_the_texture(castings, faulty):
     X, y = 4 * castings.images.astype(np.uint16), castings.target
-    good, defective = X[y == 1], X[y == -1]
+    good = X[y == 1]
     hot = good[:60].copy()
-    hot[5, 30, 40] = 65535
-    assert PixelScale.of(hot[..., np.newaxis], per_image=True).pixel_range[1] < 1024
+    test = np.concatenate([good[60:], X[y == -1]])
+    labels = np.repeat([1, -1], [len(good) - 60, (y == -1).sum()])
+    seen = test.copy()
+    match faulty:
+        case "one image":
+            hot[5, 30, 40] = 65535
+        case "all images":  # of the same sensor
+            for images in (hot, seen):
+                images[:, [10, 30], [40, 5]] = 65535
+        case "one glare":
+            hot[5, 30:32, 40:42] = 65535
+        case "one frame of noise":  # each ninth pixel of an image, alone
+            hot[5, ::3, ::3] = 65535
     assert PixelScale.of(hot[..., np.newaxis], per_image=False).pixel_range == (0, 65535)
-    # Nor is the contrast of its image lost to the network.
     scale = PixelScale.of(hot[..., np.newaxis], per_image=True)
-    with_it, without = (scale.to_network(images[5:6, ..., np.newaxis])[0] for images in (hot, good))
-    elsewhere = with_it != with_it.max()
-    assert with_it[elsewhere].std() > 0.9 * without.std()
-    test = np.concatenate([good[60:], defective])
-    found, expected = (
-        roc_auc_score(
-            np.repeat([1, -1], [len(good) - 60, len(defective)]),
-            TextureDetector().fit(train).score_samples(test),
+    assert scale.pixel_range[1] <= 4 * 255
+    # Nor is the contrast of its image lost to the network.
+    if faulty in ("one image", "one glare"):
+        with_it, without = (
+            scale.to_network(images[5:6, ..., np.newaxis])[0] for images in (hot, good)
         )
-        for train in (hot, good[:60])
+        elsewhere = with_it != with_it.max()
+        assert with_it[elsewhere].std() > 0.85 * without.std()
+    found, expected = (
+        roc_auc_score(labels, TextureDetector().fit(train).score_samples(images))
+        for train, images in ((hot, seen), (good[:60], test))
     )
-    assert found > expected - 0.02
+    # Of the cells around a pixel that is always hot, less is seen.
+    assert found > expected - (0.03 if faulty == "all images" else 0.02)
+
+
+def test_what_is_bright_in_most_images_or_over_an_area_is_no_fault(castings):
+    good = castings.images[castings.target == 1][:60, ..., np.newaxis].astype(np.uint16)
+    lamps = good.copy()
+    lamps[:40, 30:32, 40:42] = 60000  # a small part
+    assert PixelScale.of(lamps, per_image=True).pixel_range[1] == 60000
+    exposed = good.copy()
+    exposed[5] *= 100  # another exposure, or a part of bright metal
+    assert PixelScale.of(exposed, per_image=True).pixel_range[1] > 20 * good.max()
 
 
 @pytest.mark.parametrize(
@@ -335,18 +358,30 @@ def test_extremes_are_cut_off_far_beyond_the_range(dtype):
 @settings(max_examples=50, deadline=None)
 @given(
     seed=st.integers(0, 1000),
-    n_images=st.integers(1, 4),
+    shape=st.tuples(*[st.integers(1, n) for n in (4, 9, 9, 3)]).filter(lambda s: s[1] * s[2] > 3),
     dtype=st.sampled_from(["uint8", "uint16", "int16", "float32"]),
     per_image=st.booleans(),
 )
-def test_the_scale_leaves_out_what_may_be_faulty(seed, n_images, dtype, per_image):
-    images = np.random.default_rng(seed).normal(60, 15, (n_images, 50, 41, 1))
-    images = images.clip(0, 120).astype(dtype)
-    values = np.sort(images.reshape(n_images, -1), axis=1)
-    n_faulty = 1 if per_image else 0  # of 2050 pixels
-    low, high = values[:, n_faulty].min(), values[:, -1 - n_faulty].max()
+def test_the_scale_leaves_out_what_stands_alone(seed, shape, dtype, per_image):
+    images = np.random.default_rng(seed).normal(60, 15, shape).clip(0, 120).astype(dtype)
+    n, h, w, c = shape
+    # Each value that a pixel and one beside it reach, and no darker, or brighter.
+    beside = [
+        (images[i, y, x, k], images[i, y2, x2, k])
+        for i in range(n)
+        for k in range(c)
+        for y in range(h)
+        for x in range(w)
+        for y2, x2 in ((y + 1, x), (y, x + 1))
+        if y2 < h and x2 < w
+    ]
+    low, high = min(map(max, beside)), max(map(min, beside))
     scale = PixelScale.of(images, per_image=per_image)
-    assert (scale.low, scale.span) == (low, high - low)
+    if per_image and low < high:
+        assert low >= scale.low >= images.min()
+        assert high <= sum(scale.pixel_range[1:]) <= images.max()
+    else:
+        assert scale.pixel_range == (images.min(), images.max())
 
 
 @pytest.mark.parametrize("n", [1999, 2000, 4000])
