@@ -1,7 +1,7 @@
 """Layouts of image stacks, checked with NumPy alone, for what runs without scikit-learn too."""
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -67,7 +67,7 @@ def as_stack(X: Any, name: str) -> Any:
     """Turn X into an array, where it is not an array, a table or a sparse matrix already."""
     if isinstance(X, str | os.PathLike):
         X = [X]
-    if getattr(X, "ndim", 0) == 1 and getattr(X, "dtype", None) == object:
+    if getattr(X, "ndim", 0) == 1 and getattr(X.dtype, "kind", None) == "O":
         X = list(X)  # a column of a table, each of its values an image
     X = without_mask(X, name)
     if not hasattr(X, "ndim"):

@@ -123,7 +123,7 @@ def _spectra(pixels: NDArray[Any]) -> NDArray[np.complex64]:
     small = cv2.resize(
         small, (_SIDE, _SIDE), interpolation=cv2.INTER_AREA if shrink else cv2.INTER_LINEAR
     )
-    small = cv2.GaussianBlur(small, (0, 0), 1.0)
+    small = np.asarray(cv2.GaussianBlur(small, (0, 0), 1.0), np.float32)
     poses = []
     # The round window has no orientation of its own; the square root keeps the few strongest
     # waves from drowning the others. Half a turn of amplitudes says all.

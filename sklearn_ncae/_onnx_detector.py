@@ -160,7 +160,8 @@ def _sufficient_dtype(scale: PixelScale | None) -> str:
         return "float32"
     largest = max(abs(scale.low), abs(scale.low + scale.span))
     resolution = np.finfo(np.float32).eps * largest / scale.span
-    return "float32" if resolution <= _RESOLUTION and largest <= LARGEST_SINGLE else "float64"
+    has_squares = 1 / LARGEST_SINGLE < largest < LARGEST_SINGLE
+    return "float32" if resolution <= _RESOLUTION and has_squares else "float64"
 
 
 def _add_ncae(

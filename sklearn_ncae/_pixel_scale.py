@@ -107,7 +107,6 @@ class PixelScale:
             low, span = dtype.type(self.low), dtype.type(self.span)
             return scaled(images, low, span, out), low, span
         batch = np.empty(images.shape, np.float32) if out is None else out
-        lows = np.empty((len(images), 1, 1, images.shape[3]), dtype)
         spans = np.empty((len(images), 1, 1, 1), dtype)
         least = dtype.type(self.least_contrast)
         # One at a time, as it fits into the cache, and in the same memory: the system would take
@@ -116,12 +115,16 @@ class PixelScale:
         # Of more than 8 bits, pixels may be large and nearly alike: rounding of their sum would be
         # a contrast.
         of_sums = dtype if images.dtype.itemsize == 1 else np.float64
+        lows = np.empty((len(images), 1, 1, images.shape[3]), of_sums)
         for image, result, of_low, of_span in zip(images, batch, lows, spans, strict=True):
             # Into C order: the order of a sum would change its rounding.
             np.copyto(centred, self.without_extremes(image))
             for channel in range(images.shape[3]):
                 of_low[..., channel] = centred[..., channel].mean(dtype=of_sums)
-            centred -= of_low
+            rounded = of_low.astype(dtype)
+            centred -= rounded
+            # Of pixels that are large and nearly alike, what was rounded off is some contrast.
+            centred -= (of_low - rounded).astype(dtype)
             of_span[...] = np.sqrt(np.square(centred, out=squares).mean()) + least
             np.divide(centred, of_span, out=result, casting="same_kind")
         return batch, lows, spans

@@ -230,7 +230,7 @@ def promised_score(
     """
     _, of_scores, sizes = np.unique(groups, return_inverse=True, return_counts=True)
     n = sizes.size
-    k = min(rank_for(rate, n), n)
+    k = rank_for(rate, n)
     order = np.argsort(scores)
     weights = 1 / sizes[of_scores[order]]
     groups_below = np.cumsum(weights) - weights

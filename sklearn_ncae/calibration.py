@@ -78,7 +78,7 @@ def conformal_offset(scores: ArrayLike, false_alarm_rate: float) -> tuple[float,
 def rank_for(rate: float, n: int) -> int:
     """Return which of n scores, counted from the lowest, promises a rate; 0 if none does."""
     # The rounding keeps 0.29 * 100 from falling just below 29.
-    return math.floor(round(rate * (n + 1), 9))
+    return min(math.floor(round(rate * (n + 1), 9)), n)
 
 
 def n_needed(rate: float) -> int:

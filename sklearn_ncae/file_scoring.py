@@ -489,7 +489,7 @@ def _reader(detector: Any, n_jobs: int | None) -> tuple[Any, Any, tuple[int, int
     The third is the height and width of the images that the detector takes, where it says so.
     """
     detector = _found(detector)
-    if isinstance(getattr(detector, "detector_", None), Pipeline):  # with a threshold of its own
+    if isinstance(_found(getattr(detector, "detector_", None)), Pipeline):  # with a threshold
         loader, last, size = _reader(detector.detector_, n_jobs)
         detector = copy(detector)
         detector.detector_ = last

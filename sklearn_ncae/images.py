@@ -71,7 +71,8 @@ def check_image_stack(
         If X is sparse, or holds file paths, dates or other objects.
     ValueError
         If X is empty, not finite, masked, complex, larger than 1e100, of another rank, by its
-        shape channels first, or of another shape than `image_shape` or than the images the estimator was fitted on.
+        shape channels first, or of another shape than `image_shape` or than the images the
+        estimator was fitted on.
     """
     name = type(estimator).__name__
     if image_shape is not None:

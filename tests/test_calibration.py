@@ -52,6 +52,8 @@ def test_too_few_images_say_what_they_can_promise():
 def test_rounding_costs_no_rank():
     # 0.29 * 100 is a little less than 29 in floating point.
     assert conformal_offset(np.arange(99), 0.29) == (28, 0.29)
+    # Nor is there one more for a rate that is nearly 1.
+    assert conformal_offset([1.0, 2.0], 1 - 1e-12) == (2.0, 2 / 3)
     with pytest.raises(ValueError, match="offset is nan"):
         promised_rate([1.0, 2.0], np.nan)
 

@@ -130,7 +130,7 @@ def test_a_checkpoint_of_another_training_is_refused(good_images, tmp_path, eage
     with pytest.raises(ValueError, match="random_state was 0 and is 1"):
         reconstructor.set_params(random_state=1).fit(good_images)
     reconstructor.set_params(random_state=0)
-    with pytest.raises(ValueError, match="optimizer was 'adam' and is .*0.125"):
+    with pytest.raises(ValueError, match=r"optimizer was 'adam' and is .*0\.125"):
         reconstructor.set_params(optimizer=keras.optimizers.Adam(0.125)).fit(good_images)
     reconstructor.set_params(optimizer="adam")
     path.write_bytes(path.read_bytes()[:1000])

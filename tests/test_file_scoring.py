@@ -73,6 +73,9 @@ def test_scores_of_files_by_a_threshold_or_a_search_around_a_pipeline(folder, la
     np.testing.assert_allclose([s.score for s in scored[:-1]], tuned.score_samples(files))
     grid = {"texturedetector__contamination": [0.1, 0.2]}
     search = GridSearchCV(pipeline, grid, scoring=lambda d, X, y=None: 0.0, cv=2).fit(files[2:])
+    both = TunedThresholdDetector(search, max_false_alarm_rate=0.3, cv="prefit").fit(files, y)
+    scored = [one.score for one in score_images(both, files)]
+    np.testing.assert_allclose(scored, both.score_samples(files))
     scored = list(score_images(search, files))
     np.testing.assert_allclose([s.score for s in scored], search.score_samples(files))
 

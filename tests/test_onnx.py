@@ -254,7 +254,7 @@ def test_hot_pixels_of_16_bits(shape, fit, tmp_path):
 @pytest.mark.parametrize(
     ("training", "shape"), [("reconstruct", (16, 16)), ("repair", (16, 16)), ("repair", (195, 204))]
 )
-@pytest.mark.parametrize(("black", "level"), [(1e9, 1.0), (0.0, 1e18)])
+@pytest.mark.parametrize(("black", "level"), [(1e9, 1.0), (0.0, 1e18), (0.0, 1e-25)])
 def test_float64_where_float32_is_too_coarse_or_small(training, shape, black, level, fit, tmp_path):
     X = black + level * images_like(shape, n=25, dtype=np.float64)
     detector = fit(NCAEDetector(training=training, contamination=0.1, **TINY), X)

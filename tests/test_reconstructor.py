@@ -311,6 +311,13 @@ def test_rounding_of_large_values_is_no_contrast(dtype):
     assert not PixelScale(60000, 60002, per_image=True).to_network(X)[0].any()
 
 
+def test_rounding_of_a_large_mean_is_not_subtracted():
+    X = (np.random.default_rng(0).normal(3e5, 10, (4, 20, 20, 1))).astype(np.float32)
+    scale = PixelScale(3e5 - 30, 3e5 + 30, per_image=True)
+    actual, expected = (scale.to_network(images)[0] for images in (X, X.astype(np.float64)))
+    np.testing.assert_allclose(actual, expected, atol=1e-6)
+
+
 def test_constant_images():
     X = np.full((4, 8, 8), 7, dtype=np.uint8)
     assert np.isfinite(NCAEReconstructor(**TINY).fit(X).predict(X)).all()
