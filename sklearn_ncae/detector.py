@@ -480,7 +480,9 @@ class NCAEDetector(_ResidualDetectorBase):
     random_state : int, RandomState instance or None, default=None
         Determines which images are held out, the initial weights and the order of the images.
         With an int the scores are the same whatever the state of the global generators, which
-        are neither read nor changed.
+        are neither read nor changed. With another number of threads (of TensorFlow, as in the
+        workers of ``n_jobs``) or on another processor, sums in training are rounded otherwise: the
+        network is another one then, as with another seed.
 
     Attributes
     ----------

@@ -154,7 +154,9 @@ class NCAEReconstructor(BaseEstimator):
     verbose : int, default=0
         0 is silent, 1 shows Keras' progress bar, 2 one line an epoch.
     random_state : int, RandomState instance or None, default=None
-        Determines the initial weights, the order of the images and what is held out.
+        Determines the initial weights, the order of the images and what is held out. With another
+        number of threads (of TensorFlow, as in the workers of ``n_jobs``) or on another processor,
+        sums in training are rounded otherwise: the network is another one then.
 
     Attributes
     ----------
@@ -552,7 +554,8 @@ class NCAEReconstructor(BaseEstimator):
             raise RuntimeError(
                 "This detector was loaded or used before the process was forked, and a forked "
                 "TensorFlow waits for threads that it does not have. Load it in each process, "
-                "start processes by 'spawn' or 'forkserver', or score with an OnnxDetector."
+                "start processes by 'spawn' or 'forkserver', or score by an OnnxDetector with "
+                "n_threads=1."
             )
         return self._model
 
