@@ -59,13 +59,14 @@ def test_network_follows_the_parameters():
     assert standard.count_params() > model.count_params()
 
 
-def test_learns_in_the_units_of_X(good_images):
-    reconstructor = NCAEReconstructor(
-        training="reconstruct", filters=(8, 16), epochs=30, batch_size=8, random_state=0
-    ).fit(good_images)
-    assert reconstructor.history_["loss"][-1] < 0.2 * reconstructor.history_["loss"][0]
-    error = np.abs(reconstructor.predict(good_images) - good_images).mean()
-    assert error < 0.5 * np.abs(good_images - good_images.mean()).mean()
+def test_learns_in_the_units_of_X(good_images, eagerly):
+    with eagerly():
+        reconstructor = NCAEReconstructor(
+            training="reconstruct", filters=(8, 16), epochs=30, batch_size=8, random_state=0
+        ).fit(good_images)
+        assert reconstructor.history_["loss"][-1] < 0.2 * reconstructor.history_["loss"][0]
+        error = np.abs(reconstructor.predict(good_images) - good_images).mean()
+        assert error < 0.5 * np.abs(good_images - good_images.mean()).mean()
 
 
 @pytest.mark.parametrize("training", ["repair", "reconstruct"])
@@ -153,13 +154,14 @@ def test_epochs_auto(monkeypatch, good_images, eagerly):
         assert reconstructor.n_iter_ == 2
 
 
-def test_random_state_decides_alone(good_images):
-    first = NCAEReconstructor(**TINY).fit(good_images).predict(good_images)
-    keras.utils.set_random_seed(123)
-    second = NCAEReconstructor(**TINY).fit(good_images).predict(good_images)
-    other = NCAEReconstructor(**{**TINY, "random_state": 1}).fit(good_images)
-    np.testing.assert_array_equal(first, second)
-    assert not np.array_equal(first, other.predict(good_images))
+def test_random_state_decides_alone(good_images, eagerly):
+    with eagerly():
+        first = NCAEReconstructor(**TINY).fit(good_images).predict(good_images)
+        keras.utils.set_random_seed(123)
+        second = NCAEReconstructor(**TINY).fit(good_images).predict(good_images)
+        other = NCAEReconstructor(**{**TINY, "random_state": 1}).fit(good_images)
+        np.testing.assert_array_equal(first, second)
+        assert not np.array_equal(first, other.predict(good_images))
 
 
 def test_early_stopping_keeps_the_best_weights(good_images):
@@ -192,22 +194,25 @@ def test_many_fits_in_a_row_are_quiet(good_images, caplog):
     assert not caplog.records
 
 
-def test_warm_start_goes_on(good_images):
-    reconstructor = NCAEReconstructor(warm_start=True, **TINY).fit(good_images)
-    before = reconstructor.history_["loss"]
-    span = reconstructor._scale.span
-    reconstructor.set_params(random_state=1).fit(good_images[:, ::-1] // 2 + 60)
-    assert reconstructor._scale.span == span  # the network knows this one
-    reconstructor.set_params(random_state=0).fit(good_images)
-    assert reconstructor.history_["loss"][2] < before[0]  # with another start it would be as high
-    reconstructor = NCAEReconstructor(warm_start=True, **TINY).fit(good_images)
-    reconstructor.fit(good_images)
-    assert reconstructor.history_["loss"][:2] == before
-    assert len(reconstructor.history_["loss"]) == 4
-    assert reconstructor.history_["loss"][3] < before[0]
-    assert reconstructor.n_iter_ == 2
-    with pytest.raises(ValueError, match="warm_start cannot go on"):
-        reconstructor.set_params(filters=(4,)).fit(good_images)
+def test_warm_start_goes_on(good_images, eagerly):
+    with eagerly():
+        reconstructor = NCAEReconstructor(warm_start=True, **TINY).fit(good_images)
+        before = reconstructor.history_["loss"]
+        span = reconstructor._scale.span
+        reconstructor.set_params(random_state=1).fit(good_images[:, ::-1] // 2 + 60)
+        assert reconstructor._scale.span == span  # the network knows this one
+        reconstructor.set_params(random_state=0).fit(good_images)
+        assert (
+            reconstructor.history_["loss"][2] < before[0]
+        )  # with another start it would be as high
+        reconstructor = NCAEReconstructor(warm_start=True, **TINY).fit(good_images)
+        reconstructor.fit(good_images)
+        assert reconstructor.history_["loss"][:2] == before
+        assert len(reconstructor.history_["loss"]) == 4
+        assert reconstructor.history_["loss"][3] < before[0]
+        assert reconstructor.n_iter_ == 2
+        with pytest.raises(ValueError, match="warm_start cannot go on"):
+            reconstructor.set_params(filters=(4,)).fit(good_images)
 
 
 def test_warm_start_with_images_in_another_unit_is_warned_of(good_images, eagerly):
@@ -239,30 +244,34 @@ def test_after_a_fork_it_says_so_and_does_not_hang(good_images, eagerly):
         assert "Load it in each process" in answer.read()
 
 
-def test_optimizer_object_and_callbacks(good_images):
-    seen = []
-    optimizer = keras.optimizers.SGD(0.1)
-    callback = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: seen.append(epoch))
-    reconstructor = NCAEReconstructor(optimizer=optimizer, callbacks=[callback], **TINY)
-    reconstructor.fit(good_images)
-    reconstructor.fit(good_images)  # the object is not used up by the first network
-    assert seen == [0, 1, 0, 1]
-    assert float(reconstructor.model_.optimizer.learning_rate) == pytest.approx(0.1)
+def test_optimizer_object_and_callbacks(good_images, eagerly):
+    with eagerly():
+        seen = []
+        optimizer = keras.optimizers.SGD(0.1)
+        callback = keras.callbacks.LambdaCallback(
+            on_epoch_end=lambda epoch, logs: seen.append(epoch)
+        )
+        reconstructor = NCAEReconstructor(optimizer=optimizer, callbacks=[callback], **TINY)
+        reconstructor.fit(good_images)
+        reconstructor.fit(good_images)  # the object is not used up by the first network
+        assert seen == [0, 1, 0, 1]
+        assert float(reconstructor.model_.optimizer.learning_rate) == pytest.approx(0.1)
 
 
 @pytest.mark.parametrize("training", ["repair", "reconstruct"])
-def test_mixed_precision_is_for_the_training_alone(training, good_images):
-    parameters = {**TINY, "training": training}
-    single = NCAEReconstructor(**parameters).fit(good_images)
-    mixed = NCAEReconstructor(dtype_policy="mixed_bfloat16", **parameters).fit(good_images)
-    assert {weights.dtype for weights in mixed.weights_} == {np.dtype(np.float32)}
-    assert {layer.compute_dtype for layer in mixed.model_.layers} == {"float32"}
-    again = pickle.loads(pickle.dumps(mixed))
-    reconstructions = mixed.predict(good_images)
-    np.testing.assert_array_equal(again.predict(good_images), reconstructions)
-    # A bfloat16 has 8 binary digits: the training went another way, though to the same place.
-    difference = np.abs(reconstructions - single.predict(good_images))
-    assert 0 < difference.mean() < 0.05 * good_images.std()
+def test_mixed_precision_is_for_the_training_alone(training, good_images, eagerly):
+    with eagerly():
+        parameters = {**TINY, "training": training}
+        single = NCAEReconstructor(**parameters).fit(good_images)
+        mixed = NCAEReconstructor(dtype_policy="mixed_bfloat16", **parameters).fit(good_images)
+        assert {weights.dtype for weights in mixed.weights_} == {np.dtype(np.float32)}
+        assert {layer.compute_dtype for layer in mixed.model_.layers} == {"float32"}
+        again = pickle.loads(pickle.dumps(mixed))
+        reconstructions = mixed.predict(good_images)
+        np.testing.assert_array_equal(again.predict(good_images), reconstructions)
+        # A bfloat16 has 8 binary digits: the training went another way, though to the same place.
+        difference = np.abs(reconstructions - single.predict(good_images))
+        assert 0 < difference.mean() < 0.05 * good_images.std()
 
 
 def test_mixed_precision_reaches_the_convolutions_and_not_the_outputs():
@@ -275,34 +284,37 @@ def test_mixed_precision_reaches_the_convolutions_and_not_the_outputs():
         assert model.layers[-1].compute_dtype == model.output.dtype == "float32"
 
 
-def test_the_global_policy_of_keras_changes_nothing(good_images):
-    expected = NCAEReconstructor(**TINY).fit(good_images).predict(good_images)
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy("mixed_bfloat16")
-    try:
-        reconstructions = NCAEReconstructor(**TINY).fit(good_images).predict(good_images)
-        assert keras.config.dtype_policy().name == "mixed_bfloat16"
-    finally:
-        keras.config.set_dtype_policy(before)
-    np.testing.assert_array_equal(reconstructions, expected)
+def test_the_global_policy_of_keras_changes_nothing(good_images, eagerly):
+    with eagerly():
+        expected = NCAEReconstructor(**TINY).fit(good_images).predict(good_images)
+        before = keras.config.dtype_policy()
+        keras.config.set_dtype_policy("mixed_bfloat16")
+        try:
+            reconstructions = NCAEReconstructor(**TINY).fit(good_images).predict(good_images)
+            assert keras.config.dtype_policy().name == "mixed_bfloat16"
+        finally:
+            keras.config.set_dtype_policy(before)
+        np.testing.assert_array_equal(reconstructions, expected)
 
 
-def test_verbose_shows_keras_progress(good_images, capsys):
-    NCAEReconstructor(**TINY).fit(good_images)
-    assert capsys.readouterr().out == ""
-    NCAEReconstructor(verbose=2, **TINY).fit(good_images)
-    assert "Epoch 2/2" in capsys.readouterr().out
+def test_verbose_shows_keras_progress(good_images, capsys, eagerly):
+    with eagerly():
+        NCAEReconstructor(**TINY).fit(good_images)
+        assert capsys.readouterr().out == ""
+        NCAEReconstructor(verbose=2, **TINY).fit(good_images)
+        assert "Epoch 2/2" in capsys.readouterr().out
 
 
-def test_pickle_and_clone(good_images):
-    reconstructor = NCAEReconstructor(**TINY).fit(good_images)
-    copy = pickle.loads(pickle.dumps(reconstructor))
-    np.testing.assert_array_equal(copy.predict(good_images), reconstructor.predict(good_images))
-    pickle.dumps(NCAEReconstructor())
-    with pytest.raises(NotFittedError):
-        clone(reconstructor).predict(good_images)
-    with pytest.raises(NotFittedError):
-        _ = clone(reconstructor).model_
+def test_pickle_and_clone(good_images, eagerly):
+    with eagerly():
+        reconstructor = NCAEReconstructor(**TINY).fit(good_images)
+        copy = pickle.loads(pickle.dumps(reconstructor))
+        np.testing.assert_array_equal(copy.predict(good_images), reconstructor.predict(good_images))
+        pickle.dumps(NCAEReconstructor())
+        with pytest.raises(NotFittedError):
+            clone(reconstructor).predict(good_images)
+        with pytest.raises(NotFittedError):
+            _ = clone(reconstructor).model_
 
 
 @pytest.mark.parametrize("dtype", [np.uint16, np.int32, np.float32])
@@ -318,9 +330,10 @@ def test_rounding_of_a_large_mean_is_not_subtracted():
     np.testing.assert_allclose(actual, expected, atol=1e-6)
 
 
-def test_constant_images():
-    X = np.full((4, 8, 8), 7, dtype=np.uint8)
-    assert np.isfinite(NCAEReconstructor(**TINY).fit(X).predict(X)).all()
+def test_constant_images(eagerly):
+    with eagerly():
+        X = np.full((4, 8, 8), 7, dtype=np.uint8)
+        assert np.isfinite(NCAEReconstructor(**TINY).fit(X).predict(X)).all()
 
 
 @pytest.mark.parametrize(
@@ -383,15 +396,16 @@ def test_threads_share_a_network(good_images):
         np.testing.assert_array_equal(list(pool.map(fitted.predict, parts)), expected)
 
 
-def test_network_does_not_depend_on_the_data_format_of_keras(good_images):
-    expected = NCAEReconstructor(**TINY).fit(good_images)
-    before = keras.config.image_data_format()
-    keras.config.set_image_data_format("channels_first")
-    try:
-        actual = NCAEReconstructor(**TINY).fit(good_images)
-        reconstructions = actual.predict(good_images)
-        for kind in ({"bottleneck": "dense"}, {"training": "repair", "block_size": 2}):
-            assert build_network((16, 16, 2), **kind).input_shape == (None, 16, 16, 2)
-    finally:
-        keras.config.set_image_data_format(before)
-    np.testing.assert_array_equal(reconstructions, expected.predict(good_images))
+def test_network_does_not_depend_on_the_data_format_of_keras(good_images, eagerly):
+    with eagerly():
+        expected = NCAEReconstructor(**TINY).fit(good_images)
+        before = keras.config.image_data_format()
+        keras.config.set_image_data_format("channels_first")
+        try:
+            actual = NCAEReconstructor(**TINY).fit(good_images)
+            reconstructions = actual.predict(good_images)
+            for kind in ({"bottleneck": "dense"}, {"training": "repair", "block_size": 2}):
+                assert build_network((16, 16, 2), **kind).input_shape == (None, 16, 16, 2)
+        finally:
+            keras.config.set_image_data_format(before)
+        np.testing.assert_array_equal(reconstructions, expected.predict(good_images))
