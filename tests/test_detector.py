@@ -124,28 +124,26 @@ def test_the_recipe_of_the_article(labelled_images):
         detector.set_params(statistic="defect_peak").fit(X)
 
 
-def test_own_defects(good_images, eagerly):
-    with eagerly():
+def test_own_defects(good_images):
+    def draw_stripes(images, *, random_state):
+        masks = np.zeros((*images.shape[:3], 1), bool)
+        masks[:, random_state.randint(images.shape[1])] = True
+        return images + 2 * masks, masks
 
-        def draw_stripes(images, *, random_state):
-            masks = np.zeros((*images.shape[:3], 1), bool)
-            masks[:, random_state.randint(images.shape[1])] = True
-            return images + 2 * masks, masks
-
-        detector = NCAEDetector(
-            filters=(8, 16),
-            epochs=60,
-            batch_size=8,
-            learning_rate=0.01,
-            draw_defects=draw_stripes,
-            contamination=0.1,
-            random_state=0,
-        ).fit(good_images)
-        striped = good_images[:5].copy()
-        striped[:, 6] = 255
-        maps = detector.defect_map(striped)
-        assert maps.shape == (5, 16, 16)
-        assert maps[:, 6].mean() > 2 * np.delete(maps, 6, axis=1).mean()
+    detector = NCAEDetector(
+        filters=(8, 16),
+        epochs=60,
+        batch_size=8,
+        learning_rate=0.01,
+        draw_defects=draw_stripes,
+        contamination=0.1,
+        random_state=0,
+    ).fit(good_images)
+    striped = good_images[:5].copy()
+    striped[:, 6] = 255
+    maps = detector.defect_map(striped)
+    assert maps.shape == (5, 16, 16)
+    assert maps[:, 6].mean() > 2 * np.delete(maps, 6, axis=1).mean()
 
 
 @pytest.mark.parametrize("name", DEFECT_MAP_STATISTICS)
@@ -331,28 +329,24 @@ def test_no_global_generator_or_flag_is_changed(good_images):
     assert states[0] == states[1]
 
 
-def test_same_random_state_same_scores_whatever_the_global_seeds(good_images, detector, eagerly):
-    with eagerly():
-        keras.utils.set_random_seed(99)
-        again = clone(detector).fit(good_images)
-        np.testing.assert_array_equal(
-            again.score_samples(good_images), detector.score_samples(good_images)
-        )
-        assert again.offset_ == detector.offset_
+def test_same_random_state_same_scores_whatever_the_global_seeds(good_images, detector):
+    keras.utils.set_random_seed(99)
+    again = clone(detector).fit(good_images)
+    np.testing.assert_array_equal(
+        again.score_samples(good_images), detector.score_samples(good_images)
+    )
+    assert again.offset_ == detector.offset_
 
 
-def test_y_is_ignored_but_for_a_warning(good_images, detector, eagerly):
-    with eagerly():
-        with pytest.warns(
-            UserWarning, match="20 of the 40 training images are labelled -1"
-        ) as caught:
-            again = clone(detector).fit(good_images, y=np.repeat([1, -1], 20))
-        assert caught[0].filename == __file__
-        for other in (np.ones(40), np.arange(40), np.repeat(["good", "bad"], 20), None):
-            TextureDetector().fit(good_images, other)
-        np.testing.assert_array_equal(
-            again.score_samples(good_images), detector.score_samples(good_images)
-        )
+def test_y_is_ignored_but_for_a_warning(good_images, detector):
+    with pytest.warns(UserWarning, match="20 of the 40 training images are labelled -1") as caught:
+        again = clone(detector).fit(good_images, y=np.repeat([1, -1], 20))
+    assert caught[0].filename == __file__
+    for other in (np.ones(40), np.arange(40), np.repeat(["good", "bad"], 20), None):
+        TextureDetector().fit(good_images, other)
+    np.testing.assert_array_equal(
+        again.score_samples(good_images), detector.score_samples(good_images)
+    )
 
 
 @pytest.mark.parametrize(
@@ -433,15 +427,14 @@ def test_pandas_input(good_images, eagerly):
             detector.predict(frame[frame.columns[::-1]])
 
 
-def test_memory_mapped_and_listed_images(good_images, detector, tmp_path, eagerly):
-    with eagerly():
-        np.save(tmp_path / "images.npy", good_images)
-        mapped = np.load(tmp_path / "images.npy", mmap_mode="r")
-        again = clone(detector).fit(mapped)
-        expected = detector.score_samples(good_images)
-        np.testing.assert_array_equal(again.score_samples(mapped), expected)
-        np.testing.assert_array_equal(detector.score_samples(list(good_images)), expected)
-        np.testing.assert_array_equal(detector.score_samples(good_images[..., None]), expected)
+def test_memory_mapped_and_listed_images(good_images, detector, tmp_path):
+    np.save(tmp_path / "images.npy", good_images)
+    mapped = np.load(tmp_path / "images.npy", mmap_mode="r")
+    again = clone(detector).fit(mapped)
+    expected = detector.score_samples(good_images)
+    np.testing.assert_array_equal(again.score_samples(mapped), expected)
+    np.testing.assert_array_equal(detector.score_samples(list(good_images)), expected)
+    np.testing.assert_array_equal(detector.score_samples(good_images[..., None]), expected)
 
 
 def test_a_new_fit_forgets_the_threshold_of_the_last(good_images, eagerly):

@@ -59,14 +59,13 @@ def test_network_follows_the_parameters():
     assert standard.count_params() > model.count_params()
 
 
-def test_learns_in_the_units_of_X(good_images, eagerly):
-    with eagerly():
-        reconstructor = NCAEReconstructor(
-            training="reconstruct", filters=(8, 16), epochs=30, batch_size=8, random_state=0
-        ).fit(good_images)
-        assert reconstructor.history_["loss"][-1] < 0.2 * reconstructor.history_["loss"][0]
-        error = np.abs(reconstructor.predict(good_images) - good_images).mean()
-        assert error < 0.5 * np.abs(good_images - good_images.mean()).mean()
+def test_learns_in_the_units_of_X(good_images):
+    reconstructor = NCAEReconstructor(
+        training="reconstruct", filters=(8, 16), epochs=30, batch_size=8, random_state=0
+    ).fit(good_images)
+    assert reconstructor.history_["loss"][-1] < 0.2 * reconstructor.history_["loss"][0]
+    error = np.abs(reconstructor.predict(good_images) - good_images).mean()
+    assert error < 0.5 * np.abs(good_images - good_images.mean()).mean()
 
 
 @pytest.mark.parametrize("training", ["repair", "reconstruct"])
@@ -154,14 +153,13 @@ def test_epochs_auto(monkeypatch, good_images, eagerly):
         assert reconstructor.n_iter_ == 2
 
 
-def test_random_state_decides_alone(good_images, eagerly):
-    with eagerly():
-        first = NCAEReconstructor(**TINY).fit(good_images).predict(good_images)
-        keras.utils.set_random_seed(123)
-        second = NCAEReconstructor(**TINY).fit(good_images).predict(good_images)
-        other = NCAEReconstructor(**{**TINY, "random_state": 1}).fit(good_images)
-        np.testing.assert_array_equal(first, second)
-        assert not np.array_equal(first, other.predict(good_images))
+def test_random_state_decides_alone(good_images):
+    first = NCAEReconstructor(**TINY).fit(good_images).predict(good_images)
+    keras.utils.set_random_seed(123)
+    second = NCAEReconstructor(**TINY).fit(good_images).predict(good_images)
+    other = NCAEReconstructor(**{**TINY, "random_state": 1}).fit(good_images)
+    np.testing.assert_array_equal(first, second)
+    assert not np.array_equal(first, other.predict(good_images))
 
 
 def test_early_stopping_keeps_the_best_weights(good_images):
@@ -194,25 +192,22 @@ def test_many_fits_in_a_row_are_quiet(good_images, caplog):
     assert not caplog.records
 
 
-def test_warm_start_goes_on(good_images, eagerly):
-    with eagerly():
-        reconstructor = NCAEReconstructor(warm_start=True, **TINY).fit(good_images)
-        before = reconstructor.history_["loss"]
-        span = reconstructor._scale.span
-        reconstructor.set_params(random_state=1).fit(good_images[:, ::-1] // 2 + 60)
-        assert reconstructor._scale.span == span  # the network knows this one
-        reconstructor.set_params(random_state=0).fit(good_images)
-        assert (
-            reconstructor.history_["loss"][2] < before[0]
-        )  # with another start it would be as high
-        reconstructor = NCAEReconstructor(warm_start=True, **TINY).fit(good_images)
-        reconstructor.fit(good_images)
-        assert reconstructor.history_["loss"][:2] == before
-        assert len(reconstructor.history_["loss"]) == 4
-        assert reconstructor.history_["loss"][3] < before[0]
-        assert reconstructor.n_iter_ == 2
-        with pytest.raises(ValueError, match="warm_start cannot go on"):
-            reconstructor.set_params(filters=(4,)).fit(good_images)
+def test_warm_start_goes_on(good_images):
+    reconstructor = NCAEReconstructor(warm_start=True, **TINY).fit(good_images)
+    before = reconstructor.history_["loss"]
+    span = reconstructor._scale.span
+    reconstructor.set_params(random_state=1).fit(good_images[:, ::-1] // 2 + 60)
+    assert reconstructor._scale.span == span  # the network knows this one
+    reconstructor.set_params(random_state=0).fit(good_images)
+    assert reconstructor.history_["loss"][2] < before[0]  # with another start it would be as high
+    reconstructor = NCAEReconstructor(warm_start=True, **TINY).fit(good_images)
+    reconstructor.fit(good_images)
+    assert reconstructor.history_["loss"][:2] == before
+    assert len(reconstructor.history_["loss"]) == 4
+    assert reconstructor.history_["loss"][3] < before[0]
+    assert reconstructor.n_iter_ == 2
+    with pytest.raises(ValueError, match="warm_start cannot go on"):
+        reconstructor.set_params(filters=(4,)).fit(good_images)
 
 
 def test_warm_start_with_images_in_another_unit_is_warned_of(good_images, eagerly):
