@@ -43,6 +43,9 @@ _LARGE_SIDE = 192
 _REPAIR_STEPS = 1500
 _RECONSTRUCT_EPOCHS = 20
 
+# The process that has used Keras' backend first: this one, or one that it was forked from.
+_process: int | None = None
+
 
 @dataclass(frozen=True)
 class _Outputs:
@@ -85,7 +88,6 @@ class _Compiled(NamedTuple):
     model: Any
     forward: Callable[[NDArray[np.float32]], NDArray[np.float32]]
     forward_without_detail: Callable[[NDArray[np.float32]], NDArray[np.float32]]
-    process: int
 
 
 class NCAEReconstructor(BaseEstimator):
@@ -302,6 +304,7 @@ class NCAEReconstructor(BaseEstimator):
         from sklearn_ncae._checkpoint import Checkpoint
         from sklearn_ncae.network import between_steps, build_network
 
+        refuse_after_fork()
         self.image_shape_ = images.shape[1:]
         self.n_features_in_ = prod(self.image_shape_)
         previous = self.__dict__.copy() if self.warm_start and hasattr(self, "weights_") else None
@@ -548,23 +551,16 @@ class NCAEReconstructor(BaseEstimator):
 
     def _compiled(self) -> _Compiled:
         """Return the network and its compiled forward passes, building what is not there."""
+        refuse_after_fork()
         if self._model is None:
             self._keep(self._build_model())
-        elif self._model.process != os.getpid() and _forks_badly():
-            raise RuntimeError(
-                "This detector was loaded or used before the process was forked, and a forked "
-                "TensorFlow waits for threads that it does not have. Load it in each process, "
-                "start processes by 'spawn' or 'forkserver', or score by an OnnxDetector with "
-                "n_threads=1."
-            )
         return self._model
 
     def _keep(self, model: Any) -> None:
         from sklearn_ncae.network import compile_forward, without_detail
 
         forward, part = compile_forward(model), without_detail(model)
-        forward_without_detail = forward if part is model else compile_forward(part)
-        self._model = _Compiled(model, forward, forward_without_detail, os.getpid())
+        self._model = _Compiled(model, forward, forward if part is model else compile_forward(part))
 
     def _build_model(self) -> Any:
         from sklearn_ncae.network import build_network
@@ -666,11 +662,20 @@ def _has_one_thread() -> bool:
     return os.environ.get("TF_NUM_INTRAOP_THREADS") == "1" or joblib.cpu_count() == 1
 
 
-def _forks_badly() -> bool:
-    """Tell whether Keras' backend hangs in a process that was forked from one that has used it."""
+def refuse_after_fork() -> None:
+    """Raise in a process that was forked from one that has used networks: it would hang."""
     import keras
 
-    return bool(keras.backend.backend() != "torch")
+    global _process
+    if _process is None:
+        _process = os.getpid()
+    elif _process != os.getpid() and keras.backend.backend() != "torch":
+        raise RuntimeError(
+            "This process was forked from one that has trained, loaded or used a network, and "
+            "would wait for threads that it does not have. Load the detector in each process and "
+            "not before, start processes by 'spawn' or 'forkserver', or score by an OnnxDetector "
+            "with n_threads=1."
+        )
 
 
 def _steps_take_all_cores() -> bool:

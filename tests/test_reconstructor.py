@@ -220,7 +220,8 @@ def test_warm_start_with_images_in_another_unit_is_warned_of(good_images, eagerl
 
 @pytest.mark.skipif(keras.backend.backend() == "torch", reason="PyTorch can be forked")
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
-def test_after_a_fork_it_says_so_and_does_not_hang(good_images, eagerly):
+@pytest.mark.parametrize("what", ["score", "score a copy", "fit"])
+def test_after_a_fork_it_says_so_and_does_not_hang(good_images, eagerly, what):
     with eagerly():
         reconstructor = NCAEReconstructor(**TINY).fit(good_images)
     reading, writing = os.pipe()
@@ -229,6 +230,10 @@ def test_after_a_fork_it_says_so_and_does_not_hang(good_images, eagerly):
         child = os.fork()
     if child == 0:
         try:
+            if what == "score a copy":  # as a pool of processes does
+                reconstructor = pickle.loads(pickle.dumps(reconstructor))
+            if what == "fit":
+                reconstructor = clone(reconstructor).fit(good_images)
             reconstructor.predict(good_images)
         except RuntimeError as error:
             os.write(writing, str(error).encode())
@@ -237,7 +242,7 @@ def test_after_a_fork_it_says_so_and_does_not_hang(good_images, eagerly):
     os.waitpid(child, 0)
     os.close(writing)
     with os.fdopen(reading) as answer:
-        assert "Load it in each process" in answer.read()
+        assert "Load the detector in each process" in answer.read()
 
 
 def test_optimizer_object_and_callbacks(good_images, eagerly):
