@@ -16,7 +16,7 @@ from sklearn.utils._param_validation import validate_parameter_constraints
 
 from sklearn_ncae._model_archive import ModelArchive, ModelFileError, refusing
 from sklearn_ncae.detector import _ALL_STATISTICS
-from sklearn_ncae.reconstructor import refuse_after_fork
+from sklearn_ncae.reconstructor import _refuse_after_fork
 from sklearn_ncae.residuals import STATISTICS
 from sklearn_ncae.texture import description_shape
 
@@ -479,7 +479,7 @@ def _decode_object(kind: str, parameters: dict[str, Any], attributes: dict[str, 
             if not agree:
                 raise ModelFileError(f"its {kind} contradicts itself in {what}")
     if kind == "NCAEReconstructor":
-        refuse_after_fork()
+        _refuse_after_fork()
         with refusing("its weights are not those of its network"):
             value._keep(value._build_model())
     return value

@@ -304,7 +304,7 @@ class NCAEReconstructor(BaseEstimator):
         from sklearn_ncae._checkpoint import Checkpoint
         from sklearn_ncae.network import between_steps, build_network
 
-        refuse_after_fork()
+        _refuse_after_fork()
         self.image_shape_ = images.shape[1:]
         self.n_features_in_ = prod(self.image_shape_)
         previous = self.__dict__.copy() if self.warm_start and hasattr(self, "weights_") else None
@@ -551,7 +551,7 @@ class NCAEReconstructor(BaseEstimator):
 
     def _compiled(self) -> _Compiled:
         """Return the network and its compiled forward passes, building what is not there."""
-        refuse_after_fork()
+        _refuse_after_fork()
         if self._model is None:
             self._keep(self._build_model())
         return self._model
@@ -662,7 +662,7 @@ def _has_one_thread() -> bool:
     return os.environ.get("TF_NUM_INTRAOP_THREADS") == "1" or joblib.cpu_count() == 1
 
 
-def refuse_after_fork() -> None:
+def _refuse_after_fork() -> None:
     """Raise in a process that was forked from one that has used networks: it would hang."""
     import keras
 
