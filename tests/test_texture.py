@@ -320,7 +320,7 @@ def test_faulty_pixels_of_16_bits_do_not_hide_the_texture(castings, faulty):
             scale.to_network(images[5:6, ..., np.newaxis])[0] for images in (hot, good)
         )
         elsewhere = with_it != with_it.max()
-        assert with_it[elsewhere].std() > 0.85 * without.std()
+        assert with_it[elsewhere].std() > (0.9 if faulty == "one image" else 0.85) * without.std()
     found, expected = (
         roc_auc_score(labels, TextureDetector().fit(train).score_samples(images))
         for train, images in ((hot, seen), (good[:60], test))
@@ -364,24 +364,23 @@ def test_extremes_are_cut_off_far_beyond_the_range(dtype):
 )
 def test_the_scale_leaves_out_what_stands_alone(seed, shape, dtype, per_image):
     images = np.random.default_rng(seed).normal(60, 15, shape).clip(0, 120).astype(dtype)
-    n, h, w, c = shape
-    # Each value that a pixel and one beside it reach, and no darker, or brighter.
-    beside = [
-        (images[i, y, x, k], images[i, y2, x2, k])
-        for i in range(n)
-        for k in range(c)
-        for y in range(h)
-        for x in range(w)
-        for y2, x2 in ((y + 1, x), (y, x + 1))
-        if y2 < h and x2 < w
-    ]
-    low, high = min(map(max, beside)), max(map(min, beside))
-    scale = PixelScale.of(images, per_image=per_image)
-    if per_image and low < high:
-        assert low >= scale.low >= images.min()
-        assert high <= sum(scale.pixel_range[1:]) <= images.max()
-    else:
-        assert scale.pixel_range == (images.min(), images.max())
+
+    def reached(image):
+        """Each value that a pixel and one beside it reach, and no darker, or brighter."""
+        height, width, n_channels = image.shape
+        beside = [
+            (image[y, x, k], image[y2, x2, k])
+            for k in range(n_channels)
+            for y in range(height)
+            for x in range(width)
+            for y2, x2 in ((y + 1, x), (y, x + 1))
+            if y2 < height and x2 < width
+        ]
+        low, high = min(map(max, beside)), max(map(min, beside))
+        return (low, high) if per_image and low < high else (image.min(), image.max())
+
+    lows, highs = zip(*map(reached, images), strict=True)
+    assert PixelScale.of(images, per_image=per_image).pixel_range == (min(lows), max(highs))
 
 
 @pytest.mark.parametrize("n", [1999, 2000, 4000])
