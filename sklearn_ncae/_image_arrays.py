@@ -255,8 +255,13 @@ def usual_range(images: NDArray[Any], rows: NDArray[np.intp] | None = None) -> t
     low, high = ranges[:, 0].min(), ranges[:, 1].max()
     if low < high:
         return float(low), float(high)
-    ends = [(part.min(), part.max()) for part in chunks(images, rows)]
-    return float(min(low for low, _ in ends)), float(max(high for _, high in ends))
+    return whole_range(images, rows)
+
+
+def whole_range(images: NDArray[Any], rows: NDArray[np.intp] | None = None) -> tuple[float, float]:
+    """Return the darkest and brightest pixel value of images, or of some of them."""
+    lows, highs = zip(*((part.min(), part.max()) for part in chunks(images, rows)), strict=True)
+    return float(min(lows)), float(max(highs))
 
 
 def _range_of_pairs(image: NDArray[Any]) -> tuple[float, float]:

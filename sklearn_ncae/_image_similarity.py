@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from sklearn_ncae._image_arrays import usual_range, without_mask
 from sklearn_ncae._optional import import_extra
+from sklearn_ncae.images import _open_upright
 
 _SIDE = 128  # pixels of the square thumbnail everything is measured on
 _ANGLES = 128
@@ -78,14 +79,10 @@ def describe(images: Images, name: str, n_jobs: int | None) -> Described:
 def read_pixels(image: Any) -> NDArray[Any]:
     if not is_path(image):
         return np.asarray(image)
-    pil = import_extra("PIL.Image", "duplicates")
-    pil_ops = import_extra("PIL.ImageOps", "duplicates")
-    # Opened here: a path, Pillow may map into memory, and turned TIFF files wrongly.
-    with open(image, "rb") as opened, pil.open(opened) as file:
-        turned = pil_ops.exif_transpose(file)
-        # Gray of any depth stays as it is; palettes, alpha, CMYK and the like become RGB.
-        gray = turned.mode in ("L", "F", "1") or turned.mode.startswith("I")
-        return np.asarray(turned if gray else turned.convert("RGB"))
+    opened, _ = _open_upright(image, "duplicates")
+    # Gray of any depth stays as it is; palettes, alpha, CMYK and the like become RGB.
+    gray = opened.mode in ("L", "F", "1") or opened.mode.startswith("I")
+    return np.asarray(opened if gray else opened.convert("RGB"))
 
 
 def _describe_one(image: Any, name: str) -> tuple[NDArray[np.complex64], str]:

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from sklearn_ncae._image_arrays import chunks, far_beyond, usual_range
+from sklearn_ncae._image_arrays import far_beyond, usual_range, whole_range
 
 
 class PixelScale:
@@ -77,11 +77,8 @@ class PixelScale:
         To standardise each image, it is the range without faulty pixels: a single hot one of 16
         bits would make all contrasts small beside it.
         """
-        if per_image:
-            return cls(*usual_range(images, rows), per_image)
-        ranges = [(part.min(), part.max()) for part in chunks(images, rows)]
-        lows, highs = zip(*ranges, strict=True)
-        return cls(float(min(lows)), float(max(highs)), per_image)
+        find_range = usual_range if per_image else whole_range
+        return cls(*find_range(images, rows), per_image)
 
     def to_network(
         self, images: NDArray[Any], out: NDArray[np.float32] | None = None
@@ -123,8 +120,9 @@ class PixelScale:
                 of_low[..., channel] = centred[..., channel].mean(dtype=of_sums)
             rounded = of_low.astype(dtype)
             centred -= rounded
-            # Of pixels that are large and nearly alike, what was rounded off is some contrast.
-            centred -= (of_low - rounded).astype(dtype)
+            if of_sums != dtype:
+                # Of pixels that are large and nearly alike, what was rounded off is some contrast.
+                centred -= (of_low - rounded).astype(dtype)
             of_span[...] = np.sqrt(np.square(centred, out=squares).mean()) + least
             np.divide(centred, of_span, out=result, casting="same_kind")
         return batch, lows, spans

@@ -588,6 +588,7 @@ class NCAEDetector(_ResidualDetectorBase):
         names = NCAEReconstructor._get_param_names()
         parameters = {name: getattr(self, name) for name in names}
         seed = random_state.randint(2**31 - 1)
+        # Checkpoints are told apart by their seeds, and one that was drawn differs each time.
         parameters["random_state"] = None if self.random_state is None else seed
         previous = getattr(self, "reconstructor_", None) if self.warm_start else None
         trained_on: int | None = crc32(rows.astype(np.int64).tobytes())

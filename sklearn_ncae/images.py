@@ -109,9 +109,9 @@ def check_image_stack(
                 f"{name} got images of shape {images.shape[1:]}, but image_shape={image_shape}."
             )
         layout = images.shape[1:]
-        if reset and image_shape is None:
-            refuse_channels_first(images.shape, name)
         if reset:
+            if image_shape is None:
+                refuse_channels_first(images.shape, name)
             estimator.__dict__.pop("feature_names_in_", None)  # of a fit to a table
     check_values(images, name)
     images = with_squares(images)
@@ -406,19 +406,24 @@ class ImageLoader(TransformerMixin, BaseEstimator):
         return tags
 
 
+def _open_upright(path: str | os.PathLike[str], extra: str) -> tuple[Any, str | None]:
+    """Return a file's whole image, turned as its EXIF says, and its format; an extra has Pillow."""
+    pil, pil_ops = import_extra("PIL.Image", extra), import_extra("PIL.ImageOps", extra)
+    # Opened here: a path, Pillow may map into memory, and turned TIFF files wrongly.
+    with open(path, "rb") as opened, pil.open(opened) as file:
+        file_format = file.format
+        return pil_ops.exif_transpose(file), file_format  # which decodes, so all of it is read
+
+
 def _decode(
     path: str | os.PathLike[str], size: tuple[int, int] | None, mode: str, dtype: str
 ) -> tuple[NDArray[Any], bool]:
     """Read one file, and tell whether few gray levels are left; the arguments have been checked."""
     pil = import_extra("PIL.Image", "images")
-    pil_ops = import_extra("PIL.ImageOps", "images")
     try:
-        # Opened here: a path, Pillow may map into memory, and turned TIFF files wrongly.
-        with open(path, "rb") as opened, pil.open(opened) as file:
-            file_format = file.format
-            image = pil_ops.exif_transpose(file)  # this decodes, so all of the file is read
-            if not image.mode.startswith(("I", "F")):
-                image = image.convert("L" if mode == "gray" else "RGB")
+        image, file_format = _open_upright(path, "images")
+        if not image.mode.startswith(("I", "F")):
+            image = image.convert("L" if mode == "gray" else "RGB")
     except FileNotFoundError as error:
         raise FileNotFoundError(f"There is no image file {os.fspath(path)!r}.") from error
     except MemoryError as error:

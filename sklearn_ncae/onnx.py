@@ -65,8 +65,8 @@ def export(
     =============== ==========================  ===================================================
 
     The metadata of the model holds, as JSON, the ``offset``, the ``labels``, ``image_shape``, the
-    ``pixel_range`` of the training images (to repair and of texture, without one pixel in ten
-    thousand of each at either end), the ``statistic``, ``false_alarm_rate``, ``detector``
+    ``pixel_range`` of the training images (to repair and of texture, without faulty
+    pixels), the ``statistic``, ``false_alarm_rate``, ``detector``
     and ``sklearn_ncae_version``.
 
     Parameters
