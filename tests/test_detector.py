@@ -62,30 +62,27 @@ def test_finds_the_defects(labelled_images):
     assert detector.p_values(X[y == -1]).max() <= 0.2
 
 
-def test_methods_agree(detector, labelled_images, eagerly):
-    with eagerly():
-        X, _ = labelled_images
-        scores = detector.score_samples(X)
-        assert scores.dtype == np.float64
-        np.testing.assert_array_equal(detector.decision_function(X), scores - detector.offset_)
-        np.testing.assert_array_equal(
-            detector.predict(X), np.where(scores < detector.offset_, -1, 1)
-        )
-        np.testing.assert_array_equal(
-            detector.predict(X) == -1, detector.p_values(X) <= detector.false_alarm_rate_ + 1e-12
-        )
-        np.testing.assert_array_equal(detector.residual(X), X - detector.reconstruct(X))
-        np.testing.assert_array_equal(
-            detector.residual_statistics(X), ResidualStatistics().transform(detector.residual(X))
-        )
-        peak = DEFECT_MAP_STATISTICS["defect_peak"].compute(detector.defect_map(X))
-        rows, scale = np.arange(len(X)), detector.reconstructor_._scale
-        texture = detector._texture.peaks(describe_texture(X[..., np.newaxis], scale, rows))
-        quotients = (np.column_stack([peak, texture]) - detector._center) / detector._reach
-        np.testing.assert_allclose(scores, -np.log(np.exp(quotients).sum(axis=1)), rtol=1e-12)
-        alone = NCAEDetector(statistic="defect_peak", contamination=0.1, **TINY).fit(X)
-        peak = DEFECT_MAP_STATISTICS["defect_peak"].compute(alone.defect_map(X))
-        np.testing.assert_array_equal(alone.score_samples(X), -peak)
+def test_methods_agree(detector, labelled_images):
+    X, _ = labelled_images
+    scores = detector.score_samples(X)
+    assert scores.dtype == np.float64
+    np.testing.assert_array_equal(detector.decision_function(X), scores - detector.offset_)
+    np.testing.assert_array_equal(detector.predict(X), np.where(scores < detector.offset_, -1, 1))
+    np.testing.assert_array_equal(
+        detector.predict(X) == -1, detector.p_values(X) <= detector.false_alarm_rate_ + 1e-12
+    )
+    np.testing.assert_array_equal(detector.residual(X), X - detector.reconstruct(X))
+    np.testing.assert_array_equal(
+        detector.residual_statistics(X), ResidualStatistics().transform(detector.residual(X))
+    )
+    peak = DEFECT_MAP_STATISTICS["defect_peak"].compute(detector.defect_map(X))
+    rows, scale = np.arange(len(X)), detector.reconstructor_._scale
+    texture = detector._texture.peaks(describe_texture(X[..., np.newaxis], scale, rows))
+    quotients = (np.column_stack([peak, texture]) - detector._center) / detector._reach
+    np.testing.assert_allclose(scores, -np.log(np.exp(quotients).sum(axis=1)), rtol=1e-12)
+    alone = NCAEDetector(statistic="defect_peak", contamination=0.1, **TINY).fit(X)
+    peak = DEFECT_MAP_STATISTICS["defect_peak"].compute(alone.defect_map(X))
+    np.testing.assert_array_equal(alone.score_samples(X), -peak)
 
 
 def test_texture_map_is_there_if_the_score_looks_at_texture(detector, good_images):
@@ -437,17 +434,16 @@ def test_memory_mapped_and_listed_images(good_images, detector, tmp_path):
     np.testing.assert_array_equal(detector.score_samples(good_images[..., None]), expected)
 
 
-def test_a_new_fit_forgets_the_threshold_of_the_last(good_images, eagerly):
-    with eagerly():
-        for detector in (NCAEDetector(false_alarm_rate=0.2, **TINY), TextureDetector()):
-            detector.fit(good_images)
-            p_values = detector.p_values(good_images)
-            detector.set_params(contamination=0.1)
-            np.testing.assert_array_equal(detector.p_values(good_images), p_values)
-            detector.fit(good_images)
-            assert not hasattr(detector, "calibration_scores_")
-            assert not hasattr(detector, "false_alarm_rate_")
-            assert not hasattr(detector.set_params(contamination="auto"), "p_values")
+def test_a_new_fit_forgets_the_threshold_of_the_last(good_images):
+    for detector in (NCAEDetector(false_alarm_rate=0.2, **TINY), TextureDetector()):
+        detector.fit(good_images)
+        p_values = detector.p_values(good_images)
+        detector.set_params(contamination=0.1)
+        np.testing.assert_array_equal(detector.p_values(good_images), p_values)
+        detector.fit(good_images)
+        assert not hasattr(detector, "calibration_scores_")
+        assert not hasattr(detector, "false_alarm_rate_")
+        assert not hasattr(detector.set_params(contamination="auto"), "p_values")
 
 
 def test_a_fitted_detector_has_the_maps_that_it_was_fitted_for(good_images):

@@ -260,19 +260,18 @@ def test_optimizer_object_and_callbacks(good_images, eagerly):
 
 
 @pytest.mark.parametrize("training", ["repair", "reconstruct"])
-def test_mixed_precision_is_for_the_training_alone(training, good_images, eagerly):
-    with eagerly():
-        parameters = {**TINY, "training": training}
-        single = NCAEReconstructor(**parameters).fit(good_images)
-        mixed = NCAEReconstructor(dtype_policy="mixed_bfloat16", **parameters).fit(good_images)
-        assert {weights.dtype for weights in mixed.weights_} == {np.dtype(np.float32)}
-        assert {layer.compute_dtype for layer in mixed.model_.layers} == {"float32"}
-        again = pickle.loads(pickle.dumps(mixed))
-        reconstructions = mixed.predict(good_images)
-        np.testing.assert_array_equal(again.predict(good_images), reconstructions)
-        # A bfloat16 has 8 binary digits: the training went another way, though to the same place.
-        difference = np.abs(reconstructions - single.predict(good_images))
-        assert 0 < difference.mean() < 0.05 * good_images.std()
+def test_mixed_precision_is_for_the_training_alone(training, good_images):
+    parameters = {**TINY, "training": training}
+    single = NCAEReconstructor(**parameters).fit(good_images)
+    mixed = NCAEReconstructor(dtype_policy="mixed_bfloat16", **parameters).fit(good_images)
+    assert {weights.dtype for weights in mixed.weights_} == {np.dtype(np.float32)}
+    assert {layer.compute_dtype for layer in mixed.model_.layers} == {"float32"}
+    again = pickle.loads(pickle.dumps(mixed))
+    reconstructions = mixed.predict(good_images)
+    np.testing.assert_array_equal(again.predict(good_images), reconstructions)
+    # A bfloat16 has 8 binary digits: the training went another way, though to the same place.
+    difference = np.abs(reconstructions - single.predict(good_images))
+    assert 0 < difference.mean() < 0.05 * good_images.std()
 
 
 def test_mixed_precision_reaches_the_convolutions_and_not_the_outputs():
@@ -285,17 +284,16 @@ def test_mixed_precision_reaches_the_convolutions_and_not_the_outputs():
         assert model.layers[-1].compute_dtype == model.output.dtype == "float32"
 
 
-def test_the_global_policy_of_keras_changes_nothing(good_images, eagerly):
-    with eagerly():
-        expected = NCAEReconstructor(**TINY).fit(good_images).predict(good_images)
-        before = keras.config.dtype_policy()
-        keras.config.set_dtype_policy("mixed_bfloat16")
-        try:
-            reconstructions = NCAEReconstructor(**TINY).fit(good_images).predict(good_images)
-            assert keras.config.dtype_policy().name == "mixed_bfloat16"
-        finally:
-            keras.config.set_dtype_policy(before)
-        np.testing.assert_array_equal(reconstructions, expected)
+def test_the_global_policy_of_keras_changes_nothing(good_images):
+    expected = NCAEReconstructor(**TINY).fit(good_images).predict(good_images)
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        reconstructions = NCAEReconstructor(**TINY).fit(good_images).predict(good_images)
+        assert keras.config.dtype_policy().name == "mixed_bfloat16"
+    finally:
+        keras.config.set_dtype_policy(before)
+    np.testing.assert_array_equal(reconstructions, expected)
 
 
 def test_verbose_shows_keras_progress(good_images, capsys, eagerly):
@@ -306,16 +304,15 @@ def test_verbose_shows_keras_progress(good_images, capsys, eagerly):
         assert "Epoch 2/2" in capsys.readouterr().out
 
 
-def test_pickle_and_clone(good_images, eagerly):
-    with eagerly():
-        reconstructor = NCAEReconstructor(**TINY).fit(good_images)
-        copy = pickle.loads(pickle.dumps(reconstructor))
-        np.testing.assert_array_equal(copy.predict(good_images), reconstructor.predict(good_images))
-        pickle.dumps(NCAEReconstructor())
-        with pytest.raises(NotFittedError):
-            clone(reconstructor).predict(good_images)
-        with pytest.raises(NotFittedError):
-            _ = clone(reconstructor).model_
+def test_pickle_and_clone(good_images):
+    reconstructor = NCAEReconstructor(**TINY).fit(good_images)
+    copy = pickle.loads(pickle.dumps(reconstructor))
+    np.testing.assert_array_equal(copy.predict(good_images), reconstructor.predict(good_images))
+    pickle.dumps(NCAEReconstructor())
+    with pytest.raises(NotFittedError):
+        clone(reconstructor).predict(good_images)
+    with pytest.raises(NotFittedError):
+        _ = clone(reconstructor).model_
 
 
 @pytest.mark.parametrize("dtype", [np.uint16, np.int32, np.float32])
@@ -397,16 +394,15 @@ def test_threads_share_a_network(good_images):
         np.testing.assert_array_equal(list(pool.map(fitted.predict, parts)), expected)
 
 
-def test_network_does_not_depend_on_the_data_format_of_keras(good_images, eagerly):
-    with eagerly():
-        expected = NCAEReconstructor(**TINY).fit(good_images)
-        before = keras.config.image_data_format()
-        keras.config.set_image_data_format("channels_first")
-        try:
-            actual = NCAEReconstructor(**TINY).fit(good_images)
-            reconstructions = actual.predict(good_images)
-            for kind in ({"bottleneck": "dense"}, {"training": "repair", "block_size": 2}):
-                assert build_network((16, 16, 2), **kind).input_shape == (None, 16, 16, 2)
-        finally:
-            keras.config.set_image_data_format(before)
-        np.testing.assert_array_equal(reconstructions, expected.predict(good_images))
+def test_network_does_not_depend_on_the_data_format_of_keras(good_images):
+    expected = NCAEReconstructor(**TINY).fit(good_images)
+    before = keras.config.image_data_format()
+    keras.config.set_image_data_format("channels_first")
+    try:
+        actual = NCAEReconstructor(**TINY).fit(good_images)
+        reconstructions = actual.predict(good_images)
+        for kind in ({"bottleneck": "dense"}, {"training": "repair", "block_size": 2}):
+            assert build_network((16, 16, 2), **kind).input_shape == (None, 16, 16, 2)
+    finally:
+        keras.config.set_image_data_format(before)
+    np.testing.assert_array_equal(reconstructions, expected.predict(good_images))
