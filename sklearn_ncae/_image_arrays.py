@@ -1,16 +1,21 @@
 """Layouts of image stacks, checked with NumPy alone, for what runs without scikit-learn too."""
 
+import mmap
 import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.lib.array_utils import byte_bounds
 from numpy.typing import DTypeLike, NDArray
 
 from sklearn_ncae._warn import warn
 
 # Pixels of the images that are worked on at a time (as float32: 64 MB).
 _CHUNK_PIXELS = 16_000_000
+
+# The system may map so many bytes on either side of what is read of a file: a huge page.
+_READ_AROUND = 2**21
 
 # Images whose largest value is so many times that of training are taken to be in another unit.
 # Bright defects on dark parts are not that bright, and the unit of 8 bits is 1/255 or 257.
@@ -43,7 +48,35 @@ def chunks(
     step = max(1, n_pixels // int(np.prod(images.shape[1:])))
     for start in range(0, len(images) if rows is None else len(rows), step):
         part = slice(start, start + step)
-        yield images[part] if rows is None else images[rows[part]]
+        if rows is None:
+            yield images[part]
+            release_pages(images[part])
+        else:
+            yield images[rows[part]]
+            release_pages(images[rows[part].min() : rows[part].max() + 1])
+
+
+def release_pages(images: NDArray[Any]) -> None:
+    """Take images that have been read from a mapped file out of this process's memory.
+
+    The file has them still, and the system may have it in its cache. A copy-on-write mapping, whose
+    changes would be lost, and all other arrays are left alone.
+    """
+    mapped: Any = images
+    while isinstance(mapped, np.ndarray) and not isinstance(mapped, np.memmap):
+        mapped = mapped.base
+    if getattr(mapped, "mode", "c") == "c" or not hasattr(mmap, "MADV_DONTNEED"):
+        return
+    while isinstance(mapped, np.ndarray):
+        mapped = mapped.base
+    if not isinstance(mapped, mmap.mmap):
+        return  # a copy, which NumPy calls a memmap too
+    file_start, _ = byte_bounds(np.frombuffer(mapped, np.uint8))
+    start, end = (address - file_start for address in byte_bounds(images))
+    start = max(0, start - _READ_AROUND)
+    start -= start % mmap.PAGESIZE
+    end = min(end + _READ_AROUND, len(mapped))
+    mapped.madvise(mmap.MADV_DONTNEED, start, end - start)
 
 
 def block_means(

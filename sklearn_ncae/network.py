@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
-from sklearn_ncae._image_arrays import block_means
+from sklearn_ncae._image_arrays import block_means, release_pages
 from sklearn_ncae._pixel_scale import PixelScale, scaled
 from sklearn_ncae.layers import DetailUpsampling2D, NeighborConv2D, PixelShuffle
 
@@ -286,8 +286,15 @@ class TrainingBatches(keras.utils.PyDataset):
 
     def __getitem__(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Read one batch."""
-        batch, _, _ = self.scale.to_network(self.images[self._rows_of(index)])
+        batch, _, _ = self.scale.to_network(self._images_of(self._rows_of(index)))
         return batch, batch
+
+    def _images_of(self, rows: NDArray[np.intp]) -> NDArray[Any]:
+        """Return a copy of images."""
+        images = self.images[rows]
+        for row in rows:
+            release_pages(self.images[row])
+        return images
 
     def _rows_of(self, index: int) -> NDArray[np.intp]:
         """Return which images make a batch, in the order in which they are stored."""
@@ -343,7 +350,7 @@ class RepairBatches(TrainingBatches):
         rows = self._rows_of(index)
         new = rows[np.isnan(self._spans[rows])]
         if len(new):
-            _, lows, spans = self.scale.to_network(self.images[new])
+            _, lows, spans = self.scale.to_network(self._images_of(new))
             self._lows[new], self._spans[new] = lows[:, 0, 0], spans.ravel()
         height, width = self.crop
         size = self.block_size
@@ -359,6 +366,7 @@ class RepairBatches(TrainingBatches):
             part = scaled(part, self._lows[row], self._spans[row])
             means = block_means(block_means(part, size, axis=0), size, axis=1)
             target[...] = means[::down, ::right]
+            release_pages(image)
         # The network is to know the parts, not the exposures of these few images.
         contrast, brightness = random_state.uniform(
             -_EXPOSURE, _EXPOSURE, (2, len(clean), 1, 1, 1)

@@ -5,6 +5,7 @@ import sys
 import threading
 import time
 import tracemalloc
+from pathlib import Path
 
 import dask.array as da
 import dask.bag
@@ -18,11 +19,14 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from sklearn_ncae import ImageLoader, NCAEDetector, ResidualDetector
-from sklearn_ncae._image_arrays import _CHUNK_PIXELS
+from sklearn_ncae._image_arrays import _CHUNK_PIXELS, chunks
+from sklearn_ncae._pixel_scale import PixelScale
 from sklearn_ncae.baselines import PCAReconstructor
 from sklearn_ncae.comparison import compare_detectors
+from sklearn_ncae.defects import draw_defects
 from sklearn_ncae.large_data import score_dask, score_in_chunks
 from sklearn_ncae.model_selection import OneClassSplit
+from sklearn_ncae.network import RepairBatches, TrainingBatches
 
 METHODS = ["score_samples", "decision_function", "p_values", "predict"]
 
@@ -133,6 +137,51 @@ def test_memory_of_scoring_does_not_grow_with_a_mapped_file(tmp_path, detector):
     at_once = _CHUNK_PIXELS // 16**2
     grown = peak(3 * at_once) - peak(at_once)
     assert grown < _CHUNK_PIXELS  # half of what a copy of the pixels would be
+
+
+def resident(file):
+    """Return how many bytes of a file this process has in its memory by mapping it."""
+    lines = iter(Path("/proc/self/smaps").read_text().splitlines())
+    kilobytes = 0
+    for line in lines:
+        if line.endswith(str(file)):
+            kilobytes += int(next(part for part in lines if part.startswith("Rss")).split()[1])
+    return 1024 * kilobytes
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc tells what is resident")
+def test_what_was_read_of_a_mapped_file_does_not_stay_in_memory(tmp_path):
+    file = tmp_path / "images.npy"
+    np.save(file, np.random.RandomState(0).randint(256, size=(60, 96, 96), dtype=np.uint8))
+    images = np.load(file, mmap_mode="r")[..., np.newaxis]
+    images.sum()
+    assert resident(file) >= images.nbytes
+    rows = np.arange(60)
+    for some in (None, rows):
+        for part in chunks(images, some, n_pixels=6 * 96**2):
+            part.sum()
+        assert resident(file) == 0
+
+    scale = PixelScale.of(images, per_image=True)
+    drawing = {"draw": draw_defects, "crop": (32, 32), "block_size": 1}
+    for batches in (
+        TrainingBatches(images, rows, scale, 16),
+        RepairBatches(images, rows, scale, 16, np.random.RandomState(0), **drawing),
+    ):
+        for index in range(len(batches)):
+            batches[index]
+        assert resident(file) == 0
+    np.testing.assert_array_equal(images[..., 0], np.load(file))
+
+
+def test_changes_of_a_copy_on_write_map_are_kept(tmp_path, detector, images):
+    file = tmp_path / "images.npy"
+    np.save(file, images)
+    mapped = np.load(file, mmap_mode="c")
+    mapped[3] = 7
+    changed = mapped.copy()
+    detector.score_samples(mapped)
+    np.testing.assert_array_equal(mapped, changed)
 
 
 def test_nothing_to_score(detector):
