@@ -24,6 +24,7 @@ from sklearn_ncae._warn import warn
 from sklearn_ncae.calibration import conformal_p_values
 from sklearn_ncae.datasets import _walk_images
 from sklearn_ncae.images import ImageLoader
+from sklearn_ncae.model_selection import TunedThresholdDetector
 
 # Where a detector marks no defects, a residual of this part of the full scale is drawn strongest.
 _STRONG_RESIDUAL = 0.25
@@ -512,7 +513,7 @@ def _pixel_range(detector: Any) -> tuple[float, float] | None:
 
 def _shift(detector: Any) -> float:
     """Return what its scores are less than those of the detector inside."""
-    return getattr(detector, "_shift", 0.0)
+    return detector._shift if isinstance(detector, TunedThresholdDetector) else 0.0
 
 
 def _p_values(

@@ -27,7 +27,7 @@ from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import _num_samples, check_is_fitted
 
 from sklearn_ncae._all_or_nothing import all_or_nothing
-from sklearn_ncae._fitted_parts import after_loading
+from sklearn_ncae._fitted_parts import fitted_offset
 from sklearn_ncae._hold_out import check_groups
 from sklearn_ncae._labels import check_detection_labels
 from sklearn_ncae._objectives import (
@@ -503,7 +503,7 @@ class TunedThresholdDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
     def _shift(self) -> float:
         """What the scores are less than the `score_samples` of the detector."""
         of_decision = response_names(self.response_method)[0] == "decision_function"
-        return float(after_loading(self.detector_).offset_) if of_decision else 0.0
+        return (fitted_offset(self.detector_) or 0.0) if of_decision else 0.0
 
     @available_if(_detector_has_scores)
     def score_samples(self, X: Any) -> NDArray[np.float64]:

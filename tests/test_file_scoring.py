@@ -282,11 +282,16 @@ def test_maps_follow_the_threshold_in_force(good_images):
 def test_a_threshold_or_a_search_around_a_detector_has_its_p_values(good_images, response):
     texture = TextureDetector().fit(good_images)
     expected = texture.p_values(good_images)
-    tuned = TunedThresholdDetector(
-        texture, max_false_alarm_rate=0.1, cv="prefit", response_method=response
-    ).fit(good_images)
     search = GridSearchCV(TextureDetector(), {}, scoring=lambda d, X, y=None: 0.0, cv=2)
-    for detector in (tuned, search.fit(good_images)):
+    search.fit(good_images)
+    pipeline = make_pipeline(FunctionTransformer(), TextureDetector()).fit(good_images)
+    tuned = [
+        TunedThresholdDetector(
+            inside, max_false_alarm_rate=0.1, cv="prefit", response_method=response
+        ).fit(good_images)
+        for inside in (texture, search, pipeline)
+    ]
+    for detector in (*tuned, search):
         p_values = [one.p_value for one in score_images(detector, good_images)]
         np.testing.assert_array_equal(p_values, expected)
 

@@ -1,4 +1,5 @@
 import json
+import os
 import re
 from types import SimpleNamespace
 
@@ -177,6 +178,23 @@ def test_where_a_file_cannot_be(tmp_path):
         pass
     with pytest.raises(FileNotFoundError, match="no folder"), replacing(tmp_path / "no" / "file"):
         pass
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions and pipes of POSIX")
+def test_a_replaced_file_keeps_its_permissions_and_a_pipe_is_written_to(tmp_path):
+    file, pipe = tmp_path / "scores.csv", tmp_path / "pipe"
+    file.touch(mode=0o600)
+    with replacing(file) as written:
+        written.write_text("new")
+    assert file.read_text() == "new" and file.stat().st_mode & 0o777 == 0o600
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        with replacing(pipe) as written:
+            written.write_text("new")
+        assert os.read(reader, 10) == b"new" and pipe.is_fifo()
+    finally:
+        os.close(reader)
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
