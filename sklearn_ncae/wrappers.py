@@ -3,9 +3,12 @@
 This is the one module that imports scikeras, which patches Keras' pickling when it is imported.
 """
 
+from collections.abc import Callable
+from copy import deepcopy
 from functools import partial
 from typing import Any, Self
 
+import keras
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scikeras.wrappers import BaseWrapper
@@ -21,8 +24,8 @@ class KerasReconstructor(BaseWrapper):
     Parameters
     ----------
     model : keras.Model or callable
-        The autoencoder, or a function that builds it, from a batch of images to a batch of the
-        same shape. It need not be compiled if `loss` and `optimizer` are given. The function is
+        The autoencoder, of which a copy is trained that Keras saves and loads, or a function that
+        builds it, from a batch of images to a batch of the same shape. It need not be compiled if `loss` and `optimizer` are given. The function is
         given those of its arguments that are set here as ``model__<argument>``, and, where it
         has an argument ``meta``, a dict with the shape of the images as ``meta["X_shape_"]``.
     random_state : None
@@ -111,7 +114,7 @@ class KerasReconstructor(BaseWrapper):
                     "learning rate, or scale the images for the model."
                 )
         except BaseException:
-            if previous is not None:  # it may be the one that was trained
+            if previous is not None:  # with `warm_start` it is the one that was trained
                 previous.set_weights(weights)
             raise
         return self
@@ -147,6 +150,14 @@ class KerasReconstructor(BaseWrapper):
             )
         return reconstructions.reshape(X.shape)
 
+    def _check_model_param(self) -> Callable[..., keras.Model]:
+        # scikeras would train the parameter: the next fit, and clones, would begin with what it
+        # has learned.
+        if isinstance(self.model, keras.Model):
+            return partial(_copy_of, self.model)
+        build: Callable[..., keras.Model] = super()._check_model_param()
+        return build
+
     def _validate_data(
         self, X: Any = None, y: Any = None, reset: bool = False, y_numeric: bool = False
     ) -> tuple[Any, Any]:
@@ -161,6 +172,12 @@ class KerasReconstructor(BaseWrapper):
                 f"{X.shape[1:]}."
             )
         return X, y
+
+
+def _copy_of(model: keras.Model) -> keras.Model:
+    if model.compiled and not model.optimizer.built:
+        model.optimizer.build(model.trainable_variables)  # without, Keras cannot read the copy
+    return deepcopy(model)
 
 
 def _check_images(X: ArrayLike) -> NDArray[np.float32]:

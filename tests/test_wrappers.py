@@ -88,8 +88,13 @@ def test_a_built_model_and_images_without_channels(labelled_images):
     X, _ = labelled_images
     model = build_autoencoder({"X_shape_": (None, 16, 16, 1)})
     model.compile(loss="mse", optimizer="adam")
-    reconstructor = KerasReconstructor(model).fit(X)
+    weights = model.get_weights()
+    reconstructor = KerasReconstructor(model, shuffle=False).fit(X)
     assert reconstructor.predict(X).shape == X.shape
+    for before, after in zip(weights, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(before, after)
+    again = clone(reconstructor).fit(X)
+    assert again.history_["loss"] == reconstructor.fit(X).history_["loss"]
 
 
 def test_copies_predict_the_same(images):
