@@ -22,7 +22,7 @@ from sklearn_ncae._hold_out import Rows, check_groups, hold_out, one_of_each
 from sklearn_ncae._image_arrays import chunks
 from sklearn_ncae._image_outliers import ImageOutlierMixin
 from sklearn_ncae._warn import warn
-from sklearn_ncae.reconstructor import NCAEReconstructor, _has_one_thread
+from sklearn_ncae.reconstructor import NCAEReconstructor, _has_one_thread, _identity_of
 from sklearn_ncae.residuals import (
     DEFECT_MAP_STATISTICS,
     STATISTICS,
@@ -456,7 +456,8 @@ class NCAEDetector(_ResidualDetectorBase):
     loss, optimizer, learning_rate, epochs, batch_size, dtype_policy, callbacks
         Training of the network, see :class:`~sklearn_ncae.NCAEReconstructor`.
     early_stopping, validation_fraction, n_iter_no_change, warm_start, checkpoint_path
-        Training of the network, see :class:`~sklearn_ncae.NCAEReconstructor`.
+        Training of the network, see :class:`~sklearn_ncae.NCAEReconstructor`. `checkpoint_path`
+        needs an integer `random_state`, unless `contamination` is given.
     image_shape : tuple of int, default=None
         Height, width and, optionally, channels of the images where X has flat rows. Without it a
         flat row is an image of height 1.
@@ -585,16 +586,22 @@ class NCAEDetector(_ResidualDetectorBase):
     def _fit_reconstructor(
         self, images: NDArray[Any], rows: Rows, groups: Rows, random_state: np.random.RandomState
     ) -> NCAEReconstructor:
+        held_out = self.contamination == "auto"
+        if held_out and self.checkpoint_path is not None and self.random_state is None:
+            raise ValueError(
+                "checkpoint_path needs an integer random_state: without one, other images are held "
+                "out to set the threshold each time, and no training could go on from the file."
+            )
         names = NCAEReconstructor._get_param_names()
         parameters = {name: getattr(self, name) for name in names}
         seed = random_state.randint(2**31 - 1)
         # Checkpoints are told apart by their seeds, and one that was drawn differs each time.
         parameters["random_state"] = None if self.random_state is None else seed
         previous = getattr(self, "reconstructor_", None) if self.warm_start else None
-        trained_on: int | None = crc32(rows.astype(np.int64).tobytes())
+        trained_on: int | None = crc32(np.array(_identity_of(images, rows)))
         if previous is not None and trained_on != self._trained_on:
             trained_on = None  # on others as well
-            if self.contamination == "auto":
+            if held_out:
                 self._warn_of_known_images()
         self._trained_on = trained_on
         # A copy goes on training: if that fails, this detector is as it was.

@@ -58,7 +58,7 @@ class _Outputs:
     images : ndarray of shape (n, h, w, c)
     outputs : ndarray of shape (n, h, w, c) or (n, h, w, c + 1), float32
         As they leave the network; without detail, a block of the images' pixels is one pixel.
-    low, span : numbers or ndarrays of shape (n, 1, 1, 1)
+    low, span : numbers or ndarrays of shape (n, 1, 1, c) and (n, 1, 1, 1)
         What brings them to the unit of the images.
     """
 
@@ -88,6 +88,16 @@ class _Compiled(NamedTuple):
     model: Any
     forward: Callable[[NDArray[np.float32]], NDArray[np.float32]]
     forward_without_detail: Callable[[NDArray[np.float32]], NDArray[np.float32]]
+
+
+def _identity_of(images: NDArray[Any], rows: Rows) -> list[int]:
+    """Return numbers that tell images to train on from others.
+
+    They are how many there are, which of them are taken, and what two of these look like: to read
+    them all would take time.
+    """
+    two = images[[rows.min(), rows.max()]]
+    return [len(images), len(rows), crc32(np.sort(rows).astype(np.int64).tobytes()), crc32(two)]
 
 
 class NCAEReconstructor(BaseEstimator):
@@ -424,13 +434,11 @@ class NCAEReconstructor(BaseEstimator):
         """Return what tells the checkpoint of this training from that of another."""
         return {
             "network": network,
-            "rows": [len(images), *map(int, np.sort(rows))],
+            "images": _identity_of(images, rows),
             "range": [scale.low, scale.span],
             "epochs": n_epochs,
             "batch_size": self.batch_size,
             "dtype_policy": self.dtype_policy,
-            # Two images stand for all: to read them all would take time.
-            "images": [crc32(images[row].tobytes()) for row in (rows.min(), rows.max())],
             "loss": _name_of(self.loss),
             "optimizer": self._optimizer_settings(),
             # A generator has gone on since, and None is another one each time.

@@ -25,9 +25,10 @@ class KerasReconstructor(BaseWrapper):
     ----------
     model : keras.Model or callable
         The autoencoder, of which a copy is trained that Keras saves and loads, or a function that
-        builds it, from a batch of images to a batch of the same shape. It need not be compiled if `loss` and `optimizer` are given. The function is
-        given those of its arguments that are set here as ``model__<argument>``, and, where it
-        has an argument ``meta``, a dict with the shape of the images as ``meta["X_shape_"]``.
+        builds it, from a batch of images to a batch of the same shape. It need not be compiled if
+        `loss` and `optimizer` are given. The function is given those of its arguments that are
+        set here as ``model__<argument>``, and, where it has an argument ``meta``, a dict with the
+        shape of the images as ``meta["X_shape_"]``.
     random_state : None
         Left None: scikeras would seed the global generators and switch TensorFlow's op
         determinism on for the whole process. Give your layers' initializers a seed instead.

@@ -117,6 +117,13 @@ def test_a_training_of_no_seed_goes_on(good_images, tmp_path, eagerly, optimizer
     assert seen == [2, 3]
 
 
+def test_what_could_not_be_resumed_is_refused_at_once(good_images, tmp_path):
+    path = tmp_path / "training.npz"
+    with pytest.raises(ValueError, match="checkpoint_path needs an integer random_state"):
+        NCAEDetector(checkpoint_path=path, **{**TINY, "random_state": None}).fit(good_images)
+    assert not path.exists()
+
+
 def test_a_checkpoint_of_another_training_is_refused(good_images, tmp_path, eagerly):
     path = tmp_path / "training.npz"
     reconstructor = NCAEReconstructor(
@@ -192,6 +199,6 @@ def test_another_training_is_refused(changed, message, good_images, tmp_path, ea
     others = good_images if changed else good_images[:, ::-1]
     with pytest.raises(ValueError, match=message):
         reconstructor.set_params(callbacks=None, **changed).fit(others)
-    with pytest.raises(ValueError, match="rows was"):
+    with pytest.raises(ValueError, match=r"images was .{,100} and is"):
         reconstructor.fit(others[:-1])
     assert path.exists()

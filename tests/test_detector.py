@@ -630,10 +630,12 @@ def test_defaults_are_those_of_the_reconstructor():
         assert ours[name].default == parameter.default, name
 
 
-def test_warm_start_warns_where_the_groups_are_others(good_images, eagerly):
+def test_warm_start_warns_where_the_images_or_groups_are_others(good_images, eagerly):
     with eagerly():
         detector = NCAEDetector(warm_start=True, false_alarm_rate=0.2, **TINY).fit(good_images)
         detector.fit(good_images)  # the same are held out
+        with pytest.warns(UserWarning, match="the same images and groups again"):
+            detector.fit(good_images[::-1])
         groups = np.arange(len(good_images)) // 2
         for _ in range(2):
             with pytest.warns(UserWarning, match="the same images and groups again"):
