@@ -598,7 +598,7 @@ class NCAEDetector(_ResidualDetectorBase):
         # Checkpoints are told apart by their seeds, and one that was drawn differs each time.
         parameters["random_state"] = None if self.random_state is None else seed
         previous = getattr(self, "reconstructor_", None) if self.warm_start else None
-        trained_on: int | None = crc32(np.array(_identity_of(images, rows)))
+        trained_on: int | None = crc32(repr(_identity_of(images, rows)).encode())
         if previous is not None and trained_on != self._trained_on:
             trained_on = None  # on others as well
             if held_out:

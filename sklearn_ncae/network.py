@@ -262,6 +262,11 @@ class TrainingBatches(keras.utils.PyDataset):
     batch_size : int
     random_state : numpy.random.RandomState or None
         Shuffles the rows before every epoch; None keeps their order.
+
+    Attributes
+    ----------
+    error : Exception or None
+        What was raised by a function that was given to make them.
     """
 
     def __init__(
@@ -278,6 +283,7 @@ class TrainingBatches(keras.utils.PyDataset):
         self.scale = scale
         self.batch_size = batch_size
         self.random_state = random_state
+        self.error: Exception | None = None
         self.on_epoch_end()
 
     def __len__(self) -> int:
@@ -376,15 +382,23 @@ class RepairBatches(TrainingBatches):
         # Rows of a table and tiny images are widened, for a shape needs room to be drawn in.
         margins = [(0, max(0, _SMALLEST_DRAWING - side)) for side in self.crop]
         room = np.pad(clean, [(0, 0), *margins, (0, 0)], mode="edge")
-        drawn = self.draw(room, random_state=random_state)
-        if [np.shape(part) for part in drawn] != [room.shape, (*room.shape[:3], 1)]:
-            raise ValueError(
-                f"draw_defects must return images of shape {room.shape} and masks of shape "
-                f"{(*room.shape[:3], 1)}, but returned {[np.shape(part) for part in drawn]}."
-            )
+        try:
+            drawn = self._draw_into(room, random_state)
+        except Exception as error:
+            self.error = error
+            raise
         defective, masks = (np.asarray(part)[:, :height, :width] for part in drawn)
         # Whatever is not 0 is a defect, as in images of masks, whose white is 255.
         return defective, np.concatenate([clean, masks.astype(bool)], axis=-1)
+
+    def _draw_into(self, clean: NDArray[np.float32], random_state: np.random.RandomState) -> Any:
+        drawn = self.draw(clean, random_state=random_state)
+        if [np.shape(part) for part in drawn] != [clean.shape, (*clean.shape[:3], 1)]:
+            raise ValueError(
+                f"draw_defects must return images of shape {clean.shape} and masks of shape "
+                f"{(*clean.shape[:3], 1)}, but returned {[np.shape(part) for part in drawn]}."
+            )
+        return drawn
 
 
 def between_steps(batches: TrainingBatches) -> tuple[Any, keras.callbacks.Callback]:

@@ -97,7 +97,12 @@ def _identity_of(images: NDArray[Any], rows: Rows) -> list[int]:
     them all would take time.
     """
     two = images[[rows.min(), rows.max()]]
-    return [len(images), len(rows), crc32(np.sort(rows).astype(np.int64).tobytes()), crc32(two)]
+    return [
+        len(images),
+        len(rows),
+        crc32(np.sort(rows).astype(np.int64).tobytes()),
+        crc32(two.tobytes()),
+    ]
 
 
 class NCAEReconstructor(BaseEstimator):
@@ -176,7 +181,7 @@ class NCAEReconstructor(BaseEstimator):
         The trained network, from scaled images (n, height, width, channels) to the same; to
         repair, with one more channel, the logit of the defect map.
     history_ : dict of str to list of float
-        Loss, and with early stopping validation loss, of every epoch.
+        Loss, and with early stopping validation loss, of every epoch; nan of those without.
     n_iter_ : int
         Number of epochs of the last fit.
     n_samples_fit_ : int
@@ -337,8 +342,9 @@ class NCAEReconstructor(BaseEstimator):
             random_state=random_state,
         )
         history: dict[str, list[float]] = {}
-        scale = PixelScale.of(images, per_image=self.training == "repair", rows=rows)
-        if previous is not None:
+        if previous is None:
+            scale = PixelScale.of(images, per_image=self.training == "repair", rows=rows)
+        else:
             trained.set_weights(previous["weights_"])
             scale, history = previous["_scale"], previous["history_"]
             warn_of_other_unit(images, scale.pixel_range, type(self).__name__)
@@ -383,6 +389,11 @@ class NCAEReconstructor(BaseEstimator):
                     verbose=int(self.verbose),
                     shuffle=False,  # the batches shuffle themselves
                 ).history
+        except Exception:
+            for made in (batches, validation):
+                if made is not None and made.error is not None:
+                    raise made.error from None  # TensorFlow has made an error of its own of it
+            raise
         finally:
             # They are parameters, which clones and pickles copy: the network is to stay out.
             for callback in self.callbacks or []:
@@ -400,11 +411,16 @@ class NCAEReconstructor(BaseEstimator):
         )
         self.weights_ = trained.get_weights()
         self._keep(trained if can_score else self._build_model())
+        n_before, n_now = (len(losses.get("loss", [])) for losses in (history, epochs))
         self.history_ = {
-            name: [*history.get(name, []), *map(float, values)] for name, values in epochs.items()
+            name: [
+                *history.get(name, [np.nan] * n_before),
+                *map(float, epochs.get(name, [np.nan] * n_now)),
+            ]
+            for name in {**history, **epochs}
         }
         self.n_samples_fit_ = len(rows)
-        self.n_iter_ = len(epochs["loss"])
+        self.n_iter_ = n_now
         if checkpoint:
             checkpoint.delete()
         return self

@@ -17,6 +17,7 @@ from sklearn.metrics import roc_auc_score
 
 from sklearn_ncae import NCAEReconstructor, NeighborConv2D, reconstructor
 from sklearn_ncae._pixel_scale import PixelScale
+from sklearn_ncae.defects import draw_defects
 from sklearn_ncae.network import build_network
 
 TINY = {"filters": (4, 8), "epochs": 2, "random_state": 0}
@@ -211,6 +212,16 @@ def test_warm_start_goes_on(good_images):
         reconstructor.set_params(filters=(4,)).fit(good_images)
 
 
+def test_the_history_of_early_stopping_has_a_value_for_every_epoch(good_images, eagerly):
+    reconstructor = NCAEReconstructor(**TINY, warm_start=True)
+    with eagerly():
+        for early_stopping in (True, False, True):
+            reconstructor.set_params(early_stopping=early_stopping).fit(good_images)
+    history = reconstructor.history_
+    assert np.isfinite(history["loss"]).tolist() == [True] * 6
+    assert np.isfinite(history["val_loss"]).tolist() == [True, True, False, False, True, True]
+
+
 def test_warm_start_with_images_in_another_unit_is_warned_of(good_images, eagerly):
     with eagerly():
         reconstructor = NCAEReconstructor(warm_start=True, **TINY).fit(good_images)
@@ -370,6 +381,26 @@ def test_fit_lets_go_of_its_images(early_stopping, between_steps, good_images, m
     gc.collect()
     assert of_images() is None
     assert fitted.n_iter_ == 2
+
+
+@pytest.mark.parametrize("early_stopping", [False, True])
+@pytest.mark.parametrize("between_steps", [False, True])
+def test_an_error_of_drawing_is_raised_as_it_is(
+    early_stopping, between_steps, good_images, monkeypatch, eagerly
+):
+    monkeypatch.setattr(reconstructor, "_steps_take_all_cores", lambda: between_steps)
+    calls = []
+
+    def draw(images, random_state):
+        calls.append(len(images))
+        if len(calls) == 5:
+            raise KeyError("no defect left")
+        return draw_defects(images, random_state=random_state)
+
+    drawing = NCAEReconstructor(**TINY, draw_defects=draw, early_stopping=early_stopping)
+    with eagerly(), pytest.raises(KeyError, match="no defect left"):
+        drawing.fit(good_images)
+    assert not hasattr(drawing, "weights_")
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="JAX compiles for each size")
