@@ -107,6 +107,43 @@ def test_the_module_is_the_command():
 
 
 @pytest.mark.parametrize(
+    "arguments",
+    [
+        ["score", "part.ncae", "parts", "--settle", "1"],
+        ["report", "part.ncae", "parts", "-o", "a.html", "--no-labels", "--good", "fine"],
+        ["compare", "parts", "--without-ncae", "--epochs", "3"],
+        ["fit", "parts/good", "-o", "a.ncae", "--texture-only", "--seed", "3"],
+    ],
+)
+def test_an_option_that_would_change_nothing_is_refused(arguments, model, parts, monkeypatch):
+    monkeypatch.chdir(parts.parent)
+    assert f"leave out {arguments[-2]}." in ncae(*arguments, code=2).stderr
+
+
+def test_an_onnx_file_is_not_exported(tmp_path):
+    (tmp_path / "part.onnx").touch()
+    assert "has been exported" in ncae("export", tmp_path / "part.onnx", code=2).stderr
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pipes of POSIX")
+def test_a_reader_that_has_gone_is_no_defect(tmp_path):
+    code = "import os, click\nfrom sklearn_ncae._cli import cli, base\n" + (
+        "@cli.command(cls=base.NcaeCommand)\n"
+        "def chat():\n"
+        "    for _ in range(100_000):\n"
+        "        click.echo('good')\n"
+        "cli(['chat'])"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as run:
+        assert run.stdout.readline() == b"good\n"
+        run.stdout.close()
+        assert run.stderr.read() == b""
+    assert run.returncode == 2
+
+
+@pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["scor"], "No such command 'scor'"),
@@ -339,6 +376,16 @@ def test_tune_for_costs(model, parts):
     assert "48 labelled images; the mean cost is" in text
 
 
+def test_tune_for_costs_warns_of_images_that_the_model_knows(model, parts, monkeypatch, detector):
+    costs = ("--missed-defect", 500, "--false-alarm", 20)
+    warning = "of the 40 labelled good images defective, but 8 of the 8 that were held out"
+    assert "labelled good images" not in ncae("tune", model, parts, *costs).stderr
+    worse = deepcopy(detector)
+    worse.calibration_scores_ -= 1000
+    monkeypatch.setattr(MODULES["tune"], "load_detector", lambda path: worse)
+    assert warning in ncae("tune", model, parts, *costs).stderr
+
+
 def test_tune_sets_a_given_threshold(model):
     assert "threshold -12.5 (was" in ncae("tune", model, "--threshold", "-12.5").stdout
 
@@ -349,6 +396,7 @@ def test_tune_sets_a_given_threshold(model):
         ([], "Give one aim"),
         (["--threshold", "1", "--false-alarm-rate", "0.1"], "Give one aim"),
         (["--missed-defect", "1"], "one folder of labelled images"),
+        (["--false-alarm-rate", "0.1", "--defect-rate", "0.1"], "leave out --defect-rate"),
     ],
 )
 def test_tune_takes_one_aim(model, options, message):
@@ -457,6 +505,16 @@ def test_demo(trained):
     commands = [line for line in result.stderr.splitlines() if line.startswith("$ ncae ")]
     assert [shlex.split(line)[2] for line in commands] == ["fit", "report"]
     assert "is not empty" in ncae("demo", folder, code=2).stderr
+
+
+def test_verbose_holds_for_what_a_command_runs(tmp_path, monkeypatch):
+    def fail(*args, **kwargs):
+        raise RuntimeError("no room")
+
+    monkeypatch.setattr(MODULES["fit"], "image_files", fail)
+    options = ("--size", "16", "--images", "20", "--epochs", "1")
+    shown = ncae("demo", tmp_path / "demo", "--verbose", *options, code=2).stderr
+    assert "Traceback" in shown and "no room" in shown
 
 
 def test_fit_leaves_out_what_cannot_be_read(trained, tmp_path):

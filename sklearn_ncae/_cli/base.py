@@ -42,6 +42,11 @@ class Output(click.Path):
         return super().convert(value, param, ctx)
 
 
+def _set_verbose(context: click.Context, option: click.Parameter, value: bool) -> None:
+    if value:  # a command that another one runs is as verbose as that
+        context.meta["verbose"] = True
+
+
 class NcaeCommand(click.Command):
     """A command with the option `--verbose`."""
 
@@ -52,7 +57,7 @@ class NcaeCommand(click.Command):
                 ["--verbose"],
                 is_flag=True,
                 expose_value=False,
-                callback=lambda context, option, value: context.meta.update(verbose=value),
+                callback=_set_verbose,
                 help="Show the traceback of an error.",
             )
         )
@@ -81,7 +86,9 @@ class NcaeGroup(click.Group):
             ctx.exit(INTERRUPTED)
         except Exception as error:
             if isinstance(error, OSError) and error.errno == errno.EPIPE:
-                raise  # the reader of the output has gone; click ends quietly
+                # The reader of the output has gone: what is left of it has no place to go.
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                ctx.exit(FAILED)
             if ctx.meta.get("verbose"):
                 traceback.print_exc()
             say(f"ncae: {_in_one_line(error, ctx)}")
@@ -303,6 +310,14 @@ def jobs_option(command: Callable[..., Any]) -> Callable[..., Any]:
         callback=_not_zero,
         help="Threads that read files; -1 means one for each processor.",
     )(command)
+
+
+def refuse_given(*names: str, why: str) -> None:
+    """Refuse options of the command line that would change nothing."""
+    context = click.get_current_context()
+    for name in names:
+        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"{why}: leave out --{name.replace('_', '-')}.")
 
 
 def _not_zero(context: click.Context, option: click.Parameter, value: int) -> int:

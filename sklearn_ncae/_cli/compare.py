@@ -13,6 +13,7 @@ from sklearn_ncae._cli.base import (
     jobs_option,
     n_of,
     progress_bar,
+    refuse_given,
     say,
     start_tensorflow,
 )
@@ -73,6 +74,8 @@ def compare(
     from sklearn_ncae.near_duplicates import near_duplicate_groups
     from sklearn_ncae.texture import TextureDetector
 
+    if without_ncae:
+        refuse_given("epochs", why="--without-ncae trains no network")
     parts = load_image_folder(folder, size=size, n_jobs=jobs, on_error="skip")
     n_others = count_unlabelled(folder, load_image_folder(folder, load=False).paths)
     if n_others:

@@ -35,6 +35,8 @@ def export(model: str, output: str | None, dtype: str, maps: bool) -> None:
     """
     from sklearn_ncae import onnx
 
+    if model.lower().endswith(".onnx"):
+        raise click.UsageError("An .onnx file has been exported: give the .ncae file.")
     output = output or Output(".onnx").convert(str(Path(model).with_suffix(".onnx")), None, None)
     onnx.export(load_detector(model), output, dtype=dtype, maps=maps)
     click.echo(f"{output}: {Path(output).stat().st_size / 1e6:.1f} MB")

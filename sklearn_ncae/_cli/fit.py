@@ -19,6 +19,7 @@ from sklearn_ncae._cli.base import (
     names_of_parts,
     progress_bar,
     refuse_defects,
+    refuse_given,
     report_unreadable,
     say,
     start_tensorflow,
@@ -120,7 +121,10 @@ def fit(
     from sklearn_ncae.texture import TextureDetector
 
     if texture_only:
-        _refuse_options_of_networks()
+        refuse_given(
+            *("training", "epochs", "early_stopping", "held_out", "checkpoint", "seed"),
+            why="--texture-only trains no network and holds nothing out",
+        )
     if groups and group_by is not None:
         raise click.UsageError("Give one of --groups and --group-by.")
     refuse_defects(good)
@@ -174,17 +178,6 @@ def fit(
         f"{n_held_out} held out for"
     )
     click.echo(_summary(detector, output, learned, "At most"))
-
-
-def _refuse_options_of_networks() -> None:
-    context = click.get_current_context()
-    of_networks = ("training", "epochs", "early_stopping", "held_out", "checkpoint", "seed")
-    for name in of_networks:
-        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
-            raise click.UsageError(
-                f"--texture-only trains no network and holds nothing out: leave out "
-                f"--{name.replace('_', '-')}."
-            )
 
 
 def _summary(detector: Any, model: str, learned: str, how_many: str) -> str:

@@ -16,6 +16,7 @@ from sklearn_ncae._cli.base import (
     load_detector,
     n_of,
     progress_bar,
+    refuse_given,
     report_unreadable,
     say,
 )
@@ -90,6 +91,8 @@ def report(
     """
     from sklearn_ncae.inspection import write_report
 
+    if no_labels:
+        refuse_given("good", why="--no-labels takes no subfolder for that of good images")
     detector = load_detector(model)
     files, labels = _labelled(folder, good) if not no_labels else (None, None)
     if files is None:

@@ -21,6 +21,7 @@ from sklearn_ncae._cli.base import (
     load_detector,
     n_of,
     progress_bar,
+    refuse_given,
     say,
 )
 from sklearn_ncae._score_table import FORMATS, ScoreTable, format_of
@@ -98,6 +99,8 @@ def score(
     """
     if watch and output == "-":
         raise click.UsageError("--watch needs a file to record what is done: give -o FILE.")
+    if not watch:
+        refuse_given("settle", why="Files settle with --watch only")
     kind = kind or ("csv" if output == "-" else format_of(output))
     if kind is None:
         raise click.UsageError(

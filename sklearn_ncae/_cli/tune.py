@@ -19,8 +19,13 @@ from sklearn_ncae._cli.base import (
     names_of_parts,
     progress_bar,
     refuse_defects,
+    refuse_given,
     report_unreadable,
 )
+from sklearn_ncae._warn import warn
+
+# So unlikely it is that labelled good images look as much better as they do by chance.
+_SURPRISING = 0.01
 
 
 @click.command(cls=NcaeCommand)
@@ -60,7 +65,8 @@ def tune(
 
     For --false-alarm-rate, PATHS are good images that the model was not trained on; without PATHS
     those count that were held out in training. For costs, PATHS is one folder with good and
-    defective images in subfolders (good, and any other names). Without -o the threshold is only
+    defective images in subfolders (good, and any other names), which the model was not trained on
+    either: it knows those. Without -o the threshold is only
     printed; with -o it is saved, and so are the new good images' scores, on which p-values rest.
 
     \b
@@ -76,6 +82,8 @@ def tune(
         )
     if group_by is not None and (false_alarm_rate is None or not paths):
         raise click.UsageError("--group-by goes with --false-alarm-rate and new good images.")
+    if not by_cost:
+        refuse_given("defect_rate", why="--defect-rate goes with costs")
     if threshold is not None and paths:
         raise click.UsageError("--threshold says it all: give no images with it.")
     if model.lower().endswith(".onnx"):
@@ -144,7 +152,25 @@ def _for_costs(detector: Any, costs: dict[str, float], folder: str, jobs: int) -
         f"{n_of(len(scores), 'labelled image')}; the mean cost is {cost:.6g} for each part. The "
         "threshold was chosen on these images: expect somewhat more on others."
     )
+    if hasattr(detector, "calibration_scores_"):
+        _warn_of_known_images(detector.calibration_scores_, scores[labels[read] == 1], offset)
     return offset
+
+
+def _warn_of_known_images(held_out: Any, labelled: Any, offset: float) -> None:
+    """Warn of labelled good images that look better than those held out of training do."""
+    import numpy as np
+    from scipy.stats import fisher_exact
+
+    flagged = [int(np.sum(scores < offset)) for scores in (labelled, held_out)]
+    passed = [len(labelled) - flagged[0], len(held_out) - flagged[1]]
+    if fisher_exact([flagged, passed], alternative="less").pvalue < _SURPRISING:
+        warn(
+            f"The threshold calls {flagged[0]} of the {n_of(len(labelled), 'labelled good image')} "
+            f"defective, but {flagged[1]} of the {len(held_out)} that were held out of training. "
+            "If the model was trained on these images, give others: on those it knows, no "
+            "threshold can be chosen."
+        )
 
 
 def _scores(detector: Any, files: list[str], jobs: int) -> tuple[Any, Any]:
