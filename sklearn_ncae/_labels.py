@@ -1,5 +1,6 @@
 """The label convention of outlier detectors, checked in one place."""
 
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -101,17 +102,23 @@ def check_labels_and_scores(
 
 
 def warn_of_defects(y: Any) -> None:
-    """Warn of labels +1 and -1, where a detector is fitted to all images as if they were good."""
+    """Warn of two labels, where a detector is fitted to all images as if they were good."""
     labels = np.asarray(y)
-    if labels.dtype.kind not in "if" or not np.isin(labels, [1, -1]).all():
+    of_text = labels.dtype.kind == "O" and all(isinstance(label, str) for label in labels.flat)
+    if not of_text and labels.dtype.kind not in "biufU":
         return
-    n_defects = np.count_nonzero(labels == -1)
-    if n_defects:
-        warn(
-            f"{n_defects} of the {labels.size} training images are labelled -1, as defects, and "
-            "are learned from like the good ones. Leave them out, or put a TunedThresholdDetector "
-            "around the detector, which does."
-        )
+    counts = Counter(labels.ravel().tolist())
+    if -1 in counts and counts.keys() <= {1, -1}:
+        what = f"{counts[-1]} of the {labels.size} training images are labelled -1, as defects"
+    elif len(counts) == 2 and labels.dtype.kind != "f":
+        first, second = sorted(counts)
+        what = f"Some training images are labelled {first!r} and some {second!r}"
+    else:
+        return
+    warn(
+        f"{what}, and all are learned from as good ones. Leave defects out, or put a "
+        "TunedThresholdDetector around the detector, which does."
+    )
 
 
 def _plain(label: Any) -> Any:

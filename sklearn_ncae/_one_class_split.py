@@ -35,6 +35,13 @@ class OneClassSplit(BaseCrossValidator):
     A fit inside such a split sees no defect. An estimator that needs some in ``fit``, such as
     ``TunedThresholdDetector(detector, scoring="f1")``, goes with the plain splitter instead.
 
+    With labels of one's own, score by ``make_detection_scorer("roc_auc", pos_label=...)``:
+    scikit-learn takes the larger of two labels for the good images, as +1 is, so that with
+    defects of 1 and good images of 0 its "roc_auc" finds the worst parameters the best.
+
+    A search refits on all images, defects included, which detectors warn of: ``refit=False``, and
+    a fit of the best parameters to the good images.
+
     Where scikit-learn's metadata routing is on, the request for ``groups`` is that of the
     wrapped splitter.
 

@@ -20,6 +20,7 @@ ESTIMATORS = [
 
 @pytest.mark.filterwarnings(
     "ignore:.*held-out good images cannot promise",  # the checks' data are small
+    "ignore:Some training images are labelled",  # by chance: they are no labels there
     "ignore::sklearn.exceptions.SkipTestWarning",
 )
 @pytest.mark.usefixtures("eager_tensorflow")

@@ -339,7 +339,12 @@ def test_y_is_ignored_but_for_a_warning(good_images, detector):
     with pytest.warns(UserWarning, match="20 of the 40 training images are labelled -1") as caught:
         again = clone(detector).fit(good_images, y=np.repeat([1, -1], 20))
     assert caught[0].filename == __file__
-    for other in (np.ones(40), np.arange(40), np.repeat(["good", "bad"], 20), None):
+    of_text = np.repeat(["good", "bad"], 20)
+    for two in (np.repeat([0, 1], 20), of_text == "bad", of_text, pd.Series(of_text)):
+        with pytest.warns(UserWarning, match="Some training images are labelled .* and some"):
+            TextureDetector().fit(good_images, two)
+    of_three = np.resize(["good", "bad", "unsure"], 40)
+    for other in (np.ones(40), np.arange(40), of_three, np.repeat("good", 40), None):
         TextureDetector().fit(good_images, other)
     np.testing.assert_array_equal(
         again.score_samples(good_images), detector.score_samples(good_images)

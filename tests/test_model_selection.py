@@ -368,7 +368,7 @@ def test_folds_made_here_hold_whole_groups(routed, cv, n_folds):
 
     with sklearn.config_context(enable_metadata_routing=routed):
         forest = Recording(random_state=0)
-        tuned = TunedThresholdDetector(forest, max_false_alarm_rate=0.2, cv=cv)
+        tuned = TunedThresholdDetector(forest, max_false_alarm_rate=0.2, cv=cv, random_state=0)
         tuned.fit(X, groups=groups)
     assert len(folds) == n_folds
     assert not any(tested & trained for tested, trained in folds)
