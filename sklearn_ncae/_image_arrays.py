@@ -17,6 +17,9 @@ _CHUNK_PIXELS = 16_000_000
 # The system may map so many bytes on either side of what is read of a file: a huge page.
 _READ_AROUND = 2**21
 
+# Rows of so many values may well be flattened images.
+_LONG_ROW = 256
+
 # Images whose largest value is so many times that of training are taken to be in another unit.
 # Bright defects on dark parts are not that bright, and the unit of 8 bits is 1/255 or 257.
 _OTHER_UNIT = 1 / 50, 50
@@ -100,14 +103,14 @@ def as_stack(X: Any, name: str) -> Any:
     """Turn X into an array, where it is not an array, a table or a sparse matrix already."""
     if isinstance(X, str | os.PathLike):
         X = [X]
-    if getattr(X, "ndim", 0) == 1 and getattr(X.dtype, "kind", None) == "O":
-        X = list(X)  # a column of a table, each of its values an image
+    if _is_column(X):
+        X = list(np.ravel(X))  # each of its values an image
     X = without_mask(X, name)
     if not hasattr(X, "ndim"):
         if isinstance(X, list | tuple) and len(X) > 0 and isinstance(X[0], str | os.PathLike):
             raise TypeError(
                 f"{name} takes images, got file paths such as {os.fspath(X[0])!r}. Load them "
-                f"first: make_pipeline(ImageLoader(size=...), {name}(...))."
+                "first: ImageLoader(size=...).transform(paths), or as a step of a pipeline."
             )
         try:
             X = np.asarray(X)
@@ -123,9 +126,23 @@ def as_stack(X: Any, name: str) -> Any:
         what = "file paths" if isinstance(X[0], str | os.PathLike) else f"{type(X[0]).__name__}s"
         raise TypeError(
             f"{name} takes images of one size as an array of numbers, got an array of {what}. "
-            f"Load files first: make_pipeline(ImageLoader(size=...), {name}(...))."
+            "Load files first: ImageLoader(size=...).transform(paths), or as a step of a pipeline."
         )
     return X
+
+
+def _is_column(X: Any) -> bool:
+    """Tell whether X is a column of a table, or a table of one, that holds objects such as images.
+
+    Numbers that are objects are left to be the values of rows.
+    """
+    shape: Sequence[int] = getattr(X, "shape", ())
+    if len(shape) == 1:
+        return getattr(X.dtype, "kind", None) == "O"
+    if len(shape) != 2 or shape[0] == 0 or shape[1] != 1 or hasattr(X, "toarray"):
+        return False
+    first = np.asarray(X[:1])
+    return first.dtype == object and (np.ndim(first[0, 0]) > 0 or isinstance(first[0, 0], str))
 
 
 def without_mask(X: Any, name: str) -> Any:
@@ -314,6 +331,24 @@ def far_beyond(low: float, high: float) -> tuple[float, float]:
     """Return where values are far beyond a range: what is more is cut off."""
     beyond = _BEYOND * max(abs(low), abs(high))
     return low - beyond, high + beyond
+
+
+def warn_of_flat_rows(layout: Sequence[int], name: str) -> None:
+    """Warn of long rows, which are taken for images of height 1, where that matters.
+
+    Parameters
+    ----------
+    layout : sequence of int
+        The shape of one image as it was given, or as `image_shape` says.
+    name : str
+        Who takes them, for the message.
+    """
+    if len(layout) == 1 and layout[0] >= _LONG_ROW:
+        warn(
+            f"{name} takes rows of {layout[0]} values for images of height 1. If they are images, "
+            "give their height and width as image_shape, and if they are not, "
+            f"image_shape=(1, {layout[0]})."
+        )
 
 
 def warn_of_other_unit(

@@ -1,6 +1,7 @@
 """What the outlier detectors of image stacks share, whatever they score by."""
 
 from collections.abc import Sequence
+from numbers import Real
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -123,6 +124,8 @@ class ImageOutlierMixin(OutlierMixin, BaseEstimator):
             If there are too few images for the rate.
         """
         check_is_fitted(self)
+        if isinstance(X, Real):
+            raise TypeError(f"recalibrate takes images as X, got {X}: give false_alarm_rate={X}.")
         if X is not None:
             return self._recalibrate_by(self.score_samples(X), groups, false_alarm_rate)
         if not hasattr(self, "calibration_scores_"):

@@ -18,7 +18,7 @@ from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from sklearn_ncae._all_or_nothing import all_or_nothing
-from sklearn_ncae._image_arrays import check_values, without_mask
+from sklearn_ncae._image_arrays import as_stack, check_values
 from sklearn_ncae.detector import ResidualDetector
 from sklearn_ncae.images import _check_paths, read_image
 
@@ -285,7 +285,7 @@ def usual_detectors(
 def _pixel_rows(estimator: BaseEstimator, X: Any, *, reset: bool) -> NDArray[Any]:
     """Check images, and return the pixels of each as a row."""
     name = type(estimator).__name__
-    X = without_mask(X, name)
+    X = as_stack(X, name)
     images = np.asarray(X)
     if images.ndim > 2:
         # n_features_in_ then counts pixel values, not rows of pixels.

@@ -19,7 +19,7 @@ from sklearn.utils.validation import check_is_fitted
 from sklearn_ncae._all_or_nothing import all_or_nothing
 from sklearn_ncae._fitted_parts import groups_for
 from sklearn_ncae._hold_out import Rows, check_groups, hold_out, one_of_each
-from sklearn_ncae._image_arrays import chunks
+from sklearn_ncae._image_arrays import chunks, warn_of_flat_rows
 from sklearn_ncae._image_outliers import ImageOutlierMixin
 from sklearn_ncae._warn import warn
 from sklearn_ncae.reconstructor import NCAEReconstructor, _has_one_thread, _identity_of
@@ -126,7 +126,7 @@ class _ResidualDetectorBase(ImageOutlierMixin):
         X : array-like of shape (n, h, w), (n, h, w, c) or (n, n_features)
             Images of good parts, of any real dtype.
         y : array-like of shape (n,), default=None
-            Ignored, but for a warning where it marks defects by -1: all images are taken for good.
+            Ignored, but for a warning where it has two labels: all images are taken for good.
         groups : array-like of shape (n,), default=None
             What images of the same part (or day, or batch) have in common, such as its number.
             With ``contamination="auto"`` whole groups are held out, and one image of each, drawn
@@ -586,6 +586,7 @@ class NCAEDetector(_ResidualDetectorBase):
     def _fit_reconstructor(
         self, images: NDArray[Any], rows: Rows, groups: Rows, random_state: np.random.RandomState
     ) -> NCAEReconstructor:
+        warn_of_flat_rows(self._layout, type(self).__name__)
         held_out = self.contamination == "auto"
         if held_out and self.checkpoint_path is not None and self.random_state is None:
             raise ValueError(

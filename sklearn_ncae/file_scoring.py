@@ -18,7 +18,7 @@ from sklearn.pipeline import Pipeline
 
 from sklearn_ncae._ahead import one_ahead
 from sklearn_ncae._fitted_parts import after_loading, fitted_offset, part_with
-from sklearn_ncae._image_arrays import full_scale, strongest_channel, without_mask
+from sklearn_ncae._image_arrays import as_stack, full_scale, strongest_channel
 from sklearn_ncae._pixel_scale import scale_of
 from sklearn_ncae._warn import warn
 from sklearn_ncae.calibration import conformal_p_values
@@ -296,7 +296,7 @@ def score_images(
         part = slice(start, start + chunk_size)
         if loader is None:
             keys = [str(i) for i in range(len(X))[part]]
-            return part, keys, keys, np.asarray(without_mask(X[part], type(last).__name__)), {}
+            return part, keys, keys, np.asarray(as_stack(X[part], type(last).__name__)), {}
         keys = [os.fspath(path) for path in X[part]]
         readable, images, errors = read_image_files(loader, keys, size=size)
         if images is not None and images.ndim > 2:
@@ -307,6 +307,7 @@ def score_images(
         position = {key: i for i, key in enumerate(readable)}
         scores = p_values = np.empty(0)
         of_image: NDArray[np.float32] | None = None
+        pictures = None
         if images is not None:
             scores = np.asarray(last.score_samples(images), np.float64)
             p_values = _p_values(last, images, scores)
@@ -314,6 +315,7 @@ def score_images(
                 if black_and_white is None:
                     black_and_white = _black_and_white(last, images if of_paths else X)
                 of_image = _maps(last, images, threshold, black_and_white)
+                pictures = _pictures(last, images)
         for key, name in zip(keys, names[part], strict=True):
             if key not in position:
                 yield ImageScore(name, math.nan, math.nan, "error", errors[key])
@@ -328,7 +330,7 @@ def score_images(
                 float(scores[i]),
                 float(p_values[i]),
                 "defect" if scores[i] < threshold else "good",
-                image=images[i] if maps and images is not None else None,
+                image=None if pictures is None else pictures[i],
                 black_and_white=black_and_white,
                 map=None if of_image is None else of_image[i],
             )
@@ -528,6 +530,14 @@ def _p_values(
     elif hasattr(detector, "p_values"):
         p_values[:] = detector.p_values(images)
     return p_values
+
+
+def _pictures(detector: Any, images: NDArray[Any]) -> NDArray[Any]:
+    """Return images as (n, h, w) or (n, h, w, c), also where the detector takes flat rows."""
+    shape = getattr(part_with(detector, "image_shape_")[0], "image_shape_", None)
+    if images.ndim > 2 or shape is None or math.prod(shape) != images.shape[1]:
+        return images
+    return images.reshape(-1, *(shape[:2] if shape[2] == 1 else shape))
 
 
 def _black_and_white(detector: Any, images: Any) -> tuple[float, float]:

@@ -3,7 +3,7 @@
 import errno
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from numbers import Integral
 from typing import Any, ClassVar, Self
 
@@ -499,6 +499,11 @@ def _check_paths(X: Any) -> list[str]:
     accepted = "a list, 1-D array or single column of paths (str or os.PathLike)"
     if isinstance(X, str | bytes | os.PathLike):
         raise TypeError(f"X must be {accepted}; got the single path {X!r}. Pass [path].")
+    if isinstance(X, Iterator):
+        raise TypeError(
+            f"X must be {accepted}; got a {type(X).__name__}, which can be read once only. Pass "
+            "sorted(...) of it, such as sorted(folder.glob('*.png'))."
+        )
     array = np.asarray(X, dtype=object)
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]

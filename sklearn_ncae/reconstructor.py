@@ -24,7 +24,7 @@ from sklearn.utils.validation import check_is_fitted
 from sklearn_ncae._ahead import one_ahead
 from sklearn_ncae._all_or_nothing import all_or_nothing
 from sklearn_ncae._hold_out import Rows, check_groups, hold_out
-from sklearn_ncae._image_arrays import warn_of_other_unit
+from sklearn_ncae._image_arrays import warn_of_flat_rows, warn_of_other_unit
 from sklearn_ncae._pixel_scale import PixelScale
 from sklearn_ncae.defects import draw_defects
 from sklearn_ncae.images import check_image_stack
@@ -309,7 +309,8 @@ class NCAEReconstructor(BaseEstimator):
             fit; if with `checkpoint_path` the images (of which two are compared), the network or
             its training differ from those of the file.
         """
-        images, _ = check_image_stack(self, X, image_shape=self.image_shape, reset=True)
+        images, layout = check_image_stack(self, X, image_shape=self.image_shape, reset=True)
+        warn_of_flat_rows(self.image_shape or layout, type(self).__name__)
         return self._fit_rows(images, np.arange(len(images)), check_groups(groups, len(images)))
 
     def _fit_rows(self, images: NDArray[Any], rows: Rows, groups: Rows) -> Self:
@@ -601,7 +602,7 @@ class NCAEReconstructor(BaseEstimator):
             )
         smallest = 2 ** len(filters)
         # Rows of a table are images of height 1, and may be as short as one value.
-        is_table = self.image_shape_[0] == 1 and self.image_shape is None
+        is_table = self.image_shape_[0] == 1
         if not is_table and min(self.image_shape_[:2]) < smallest:
             raise ValueError(
                 f"Images of {self.image_shape_[0]} x {self.image_shape_[1]} pixels are smaller "

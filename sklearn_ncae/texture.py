@@ -18,7 +18,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from sklearn_ncae._all_or_nothing import all_or_nothing
 from sklearn_ncae._hold_out import check_groups, one_of_each
-from sklearn_ncae._image_arrays import block_means, chunks
+from sklearn_ncae._image_arrays import block_means, chunks, warn_of_flat_rows
 from sklearn_ncae._image_outliers import ImageOutlierMixin
 from sklearn_ncae._pixel_scale import PixelScale
 
@@ -156,7 +156,7 @@ class TextureDetector(ImageOutlierMixin):
             Images of good parts, of any real dtype. Of more than 1000, as many are used, drawn
             at random, the same each time.
         y : array-like of shape (n,), default=None
-            Ignored, but for a warning where it marks defects by -1: all images are taken for good.
+            Ignored, but for a warning where it has two labels: all images are taken for good.
         groups : array-like of shape (n,), default=None
             What images of the same part (or day, or batch) have in common, such as its number.
             With ``contamination="auto"`` each image is scored by a model of other groups, and one
@@ -174,6 +174,7 @@ class TextureDetector(ImageOutlierMixin):
             or with ``contamination="auto"`` the same for all.
         """
         images = self._check_to_fit(X, y)
+        warn_of_flat_rows(self._layout, type(self).__name__)
         of_images = check_groups(groups, len(images))
         if self.contamination == "auto" and not of_images.any():
             n, more = f"n_samples={len(images)}", "more images"

@@ -33,7 +33,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from sklearn_ncae import NCAEDetector, NCAEReconstructor, ResidualDetector, ResidualStatistics
-from sklearn_ncae.baselines import PCAReconstructor
+from sklearn_ncae.baselines import MeanBrightnessDetector, PCAReconstructor
 from sklearn_ncae.images import read_image
 from sklearn_ncae.model_selection import OneClassSplit, TunedThresholdDetector
 from sklearn_ncae.residuals import DEFECT_MAP_STATISTICS, STATISTICS
@@ -654,6 +654,44 @@ def test_warm_start_goes_on(good_images, eagerly):
         detector.fit(good_images)
         assert len(detector.reconstructor_.history_["loss"]) == 4
         assert len(first.history_["loss"]) == 2
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        TextureDetector(),
+        NCAEDetector(contamination=0.1, filters=(4,), epochs=1),
+        NCAEReconstructor(filters=(4,), epochs=1),
+    ],
+    ids=lambda estimator: type(estimator).__name__,
+)
+def test_long_rows_may_be_flattened_images(estimator, good_images, eagerly):
+    rows = good_images.reshape(40, 256)
+    with eagerly():
+        with pytest.warns(UserWarning, match=r"rows of 256 values for .* image_shape=\(1, 256\)"):
+            clone(estimator).fit(rows)
+        for shape in ((1, 256), (16, 16)):
+            clone(estimator).set_params(image_shape=shape).fit(rows)
+        clone(estimator).fit(rows[:, :255])
+        clone(estimator).fit(rows[:, np.newaxis])
+
+
+def test_paths_are_to_be_loaded_first():
+    for paths in (pd.DataFrame({"path": ["a.png", "b.png"]}), ["a.png"]):
+        with pytest.raises(TypeError, match=r"ImageLoader\(size=\.\.\.\)\.transform\(paths\)"):
+            TextureDetector().fit(paths)
+
+
+@pytest.mark.parametrize("detector", [TextureDetector(), MeanBrightnessDetector()])
+def test_a_table_with_a_column_of_images(detector, good_images):
+    table = pd.DataFrame({"image": list(good_images)})
+    expected = clone(detector).fit(good_images).score_samples(good_images)
+    fitted = clone(detector).fit(table)
+    for column in (table, table["image"]):
+        np.testing.assert_array_equal(fitted.score_samples(column), expected)
+    table.at[3, "image"] = good_images[3, :8]
+    with pytest.raises(ValueError, match=r"one size, got shapes \(8, 16\) and \(16, 16\)"):
+        detector.fit(table)
 
 
 def test_any_reconstructor(labelled_images):

@@ -278,6 +278,16 @@ def test_maps_follow_the_threshold_in_force(good_images):
         np.testing.assert_allclose(one.map, expected, rtol=1e-5)
 
 
+@pytest.mark.parametrize("shape", [(16, 16), (16, 16, 1), (8, 8, 4), (16, 4, 4)])
+def test_flat_rows_are_shown_as_the_images_that_they_are(good_images, shape):
+    rows = good_images.reshape(len(good_images), -1)
+    detector = TextureDetector(image_shape=shape).fit(rows)
+    (one,) = score_images(detector, rows[:1], maps=True)
+    assert one.map.shape == shape[:2]
+    expected = rows[0].reshape(shape if shape[2:] != (1,) else shape[:2])
+    np.testing.assert_array_equal(one.image, expected)
+
+
 @pytest.mark.parametrize("response", ["score_samples", "decision_function"])
 def test_a_threshold_or_a_search_around_a_detector_has_its_p_values(good_images, response):
     texture = TextureDetector().fit(good_images)
@@ -294,6 +304,11 @@ def test_a_threshold_or_a_search_around_a_detector_has_its_p_values(good_images,
     for detector in (*tuned, search):
         p_values = [one.p_value for one in score_images(detector, good_images)]
         np.testing.assert_array_equal(p_values, expected)
+
+
+def test_arrays_of_several_sizes_are_refused(detector, good_images):
+    with pytest.raises(ValueError, match="takes images of one size, got shapes"):
+        list(score_images(detector, [good_images[0], good_images[1][:8]]))
 
 
 def test_a_chunk_of_bad_files_alone(detector, tmp_path):

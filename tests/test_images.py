@@ -315,3 +315,8 @@ def test_what_was_skipped_is_of_the_last_files_only(tmp_path):
     with pytest.raises(FileNotFoundError):
         loader.transform([bad])
     assert not hasattr(loader, "unreadable_")
+
+
+def test_a_generator_of_paths_is_refused(tmp_path):
+    with pytest.raises(TypeError, match=r"got a generator, .* sorted\(folder\.glob"):
+        ImageLoader().transform(path for path in [tmp_path])

@@ -497,6 +497,8 @@ def test_the_threshold_can_be_set_anew(castings):
     good = castings.images[castings.target == 1]
     detector = TextureDetector(false_alarm_rate=0.1).fit(good[:40])
     scores = detector.calibration_scores_
+    with pytest.raises(TypeError, match=r"give false_alarm_rate=0\.3"):
+        detector.recalibrate(0.3)
     detector.recalibrate(false_alarm_rate=0.3)
     assert (detector.offset_, detector.false_alarm_rate_) == (np.sort(scores)[11], 12 / 41)
     assert detector.false_alarm_rate == 0.1
