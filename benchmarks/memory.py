@@ -1,9 +1,8 @@
 """Memory and time of fitting and scoring as the number of images grows, each in a fresh process.
 
 The images are 300 x 300 bytes in a file, which is mapped into memory (`numpy.memmap`), or files
-of their own, which an `ImageLoader` reads. Private memory is what the process itself allocates. The
-resident memory counts the pages of the mapped file too, which the system keeps for as long as
-nothing else needs the memory.
+of their own, which an `ImageLoader` reads. Private memory is what the process itself allocates; the
+resident memory counts its libraries and the pages of the mapped file too.
 
     python benchmarks/memory.py
     python benchmarks/memory.py --images 500 1000 --files 500

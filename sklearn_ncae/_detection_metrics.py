@@ -21,6 +21,7 @@ from sklearn.utils import (
 from sklearn.utils._param_validation import Interval, validate_params
 
 from sklearn_ncae._labels import check_detection_labels, check_labels_and_scores
+from sklearn_ncae._threshold_search import midpoints
 
 
 def detection_scores(
@@ -189,13 +190,8 @@ def f1_max_score(
     levels, defects, good = _alarms_per_level(labels, values)
     f1 = 2 * defects / (defects + good + np.count_nonzero(labels == -1))
     best = int(np.argmax(f1))
-    if best == levels.size - 1:
-        return float(f1[best]), float(np.nextafter(levels[best], np.inf))
-    threshold = levels[best] / 2 + levels[best + 1] / 2
-    # Between neighbouring floats there is no half-way.
-    if not levels[best] < threshold <= levels[best + 1]:
-        threshold = levels[best + 1]
-    return float(f1[best]), float(threshold)
+    thresholds = np.append(midpoints(levels), np.nextafter(levels[-1], np.inf))
+    return float(f1[best]), float(thresholds[best])
 
 
 def recall_at_false_alarm_rate(

@@ -283,8 +283,8 @@ def _metadata(
 ) -> dict[str, str]:
     properties: dict[str, Any] = {
         "sklearn_ncae_version": sklearn_ncae.__version__,
-        "detector": type(detector).__name__,
-        "statistic": [name for name, *_ in _joined_statistics(detector)],
+        "estimator": type(detector).__name__,
+        "statistics": [name for name, *_ in _joined_statistics(detector)],
         "offset": float(offset),
         "labels": {"1": "good", "-1": "defective"},
         "image_shape": [int(side) for side in detector.image_shape_],

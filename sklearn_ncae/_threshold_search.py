@@ -155,7 +155,7 @@ def candidate_thresholds(
     """Return at most `limit` thresholds, from "report nothing" to "report everything"."""
     distinct, inverse = np.unique(scores, return_inverse=True)
     candidates = np.concatenate(
-        [distinct[:1], _midpoints(distinct), [np.nextafter(distinct[-1], np.inf)]]
+        [distinct[:1], midpoints(distinct), [np.nextafter(distinct[-1], np.inf)]]
     )
     if candidates.size <= limit:
         return candidates
@@ -248,10 +248,10 @@ def share_below(
 def just_above(score: float, scores: NDArray[np.float64]) -> float:
     """Return the threshold halfway between `score` and the next larger one of `scores`."""
     larger = np.append(scores[scores > score], np.inf).min()
-    return float(_midpoints(np.array([score, larger]))[0])
+    return float(midpoints(np.array([score, larger]))[0])
 
 
-def _midpoints(values: NDArray[np.float64]) -> NDArray[np.float64]:
+def midpoints(values: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return a threshold between each two neighbours of sorted distinct values."""
     low, high = values[:-1], values[1:]
     middle = low + (high - low) / 2

@@ -309,12 +309,14 @@ def score_images(
         of_image: NDArray[np.float32] | None = None
         pictures = None
         if images is not None:
-            scores = np.asarray(last.score_samples(images), np.float64)
-            p_values = _p_values(last, images, scores)
+            outputs = _outputs_of_onnx(last, images, maps)
+            scores = outputs["score"] if outputs else last.score_samples(images)
+            scores = np.asarray(scores, np.float64)
+            p_values = _p_values(last, images, scores, outputs)
             if maps:
                 if black_and_white is None:
                     black_and_white = _black_and_white(last, images if of_paths else X)
-                of_image = _maps(last, images, threshold, black_and_white)
+                of_image = _maps(last, images, threshold, black_and_white, outputs)
                 pictures = _pictures(last, images)
         for key, name in zip(keys, names[part], strict=True):
             if key not in position:
@@ -518,12 +520,29 @@ def _shift(detector: Any) -> float:
     return detector._shift if isinstance(detector, TunedThresholdDetector) else 0.0
 
 
+def _outputs_of_onnx(detector: Any, images: NDArray[Any], maps: bool) -> dict[str, NDArray[Any]]:
+    """Return what an ONNX file computes in one run; of other detectors, nothing."""
+    if not hasattr(detector, "metadata_"):
+        return {}
+    outputs = ["score"]
+    if hasattr(detector, "p_values"):
+        outputs.append("p_value")
+    if maps and hasattr(detector, "anomaly_map"):
+        outputs.append("anomaly_map")
+    return detector.run(images, outputs)
+
+
 def _p_values(
-    detector: Any, images: NDArray[Any], scores: NDArray[np.float64]
+    detector: Any,
+    images: NDArray[Any],
+    scores: NDArray[np.float64],
+    outputs: dict[str, NDArray[Any]],
 ) -> NDArray[np.float64]:
     part = part_with(detector, "calibration_scores_")[0]
     p_values = np.full(len(scores), math.nan)
-    if part is not None:
+    if "p_value" in outputs:
+        p_values[:] = outputs["p_value"]
+    elif part is not None:
         scored = ~np.isnan(scores)
         of_part = scores[scored] + _shift(detector)
         p_values[scored] = conformal_p_values(part.calibration_scores_, of_part)
@@ -548,13 +567,18 @@ def _black_and_white(detector: Any, images: Any) -> tuple[float, float]:
 
 
 def _maps(
-    detector: Any, images: NDArray[Any], threshold: float, black_and_white: tuple[float, float]
+    detector: Any,
+    images: NDArray[Any],
+    threshold: float,
+    black_and_white: tuple[float, float],
+    outputs: dict[str, NDArray[Any]],
 ) -> NDArray[np.float32] | None:
     part, inputs = part_with(detector, "anomaly_map", images)
     if part is not None:
         # Strongest at twice what makes an image a defect, in the units of the part's scores.
         strongest = 2 * max(-(threshold + _shift(detector)), _LEAST_THRESHOLD)
-        return np.clip(part.anomaly_map(inputs) / np.float32(strongest), 0, 1)
+        maps = outputs["anomaly_map"] if outputs else part.anomaly_map(inputs)
+        return np.clip(maps / np.float32(strongest), 0, 1)
     part, inputs = part_with(detector, "defect_map", images)
     if part is not None:
         return np.clip(part.defect_map(inputs), 0, 1)

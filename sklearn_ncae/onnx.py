@@ -66,7 +66,7 @@ def export(
 
     The metadata of the model holds, as JSON, the ``offset``, the ``labels``, ``image_shape``, the
     ``pixel_range`` of the training images (to repair and of texture, without faulty
-    pixels), the ``statistic``, ``false_alarm_rate``, ``detector``
+    pixels), the ``statistics``, ``false_alarm_rate``, ``estimator``
     and ``sklearn_ncae_version``.
 
     Parameters
@@ -420,33 +420,69 @@ class OnnxDetector:
         """
         return self._run("anomaly_map", X)
 
+    def run(
+        self, X: ArrayLike, outputs: Sequence[str] = ("score", "prediction")
+    ) -> dict[str, NDArray[Any]]:
+        """Compute several outputs at once, in the time of one of them.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, h, w), (n, h, w, c) or (n, n_features)
+            Images of the size of the training images.
+        outputs : sequence of str, default=("score", "prediction")
+            Names of outputs of the model, see :func:`~sklearn_ncae.onnx.export`.
+
+        Returns
+        -------
+        values : dict of str to ndarray of shape (n, ...)
+            Each as the method of that output returns it.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the model has no such output, or X is not as for `score_samples`.
+        """
+        outputs = [outputs] if isinstance(outputs, str) else [*outputs]
+        if unknown := [name for name in outputs if name not in self._outputs]:
+            raise ValueError(
+                f"{self.path} has no output {', '.join(map(repr, unknown))}; it has "
+                f"{', '.join(self._outputs)}."
+            )
+        images, layout = self._check(X)
+        values = self._run_checked(outputs, images)
+        if "residual" in values:
+            values["residual"] = values["residual"].reshape(len(images), *layout)
+        return values
+
     def _images_and_residual(self, X: ArrayLike) -> tuple[NDArray[Any], NDArray[Any]]:
         """Return both in the layout of X."""
         images, layout = self._check(X)
-        residual = self._run_checked("residual", images).reshape(len(images), *layout)
+        residual = self._run_checked(["residual"], images)["residual"]
+        residual = residual.reshape(len(images), *layout)
         return images.reshape(residual.shape), residual
 
     def _run(self, output: str, X: ArrayLike) -> NDArray[Any]:
-        return self._run_checked(output, self._check(X)[0])
+        return self.run(X, [output])[output]
 
-    def _run_checked(self, output: str, images: NDArray[Any]) -> NDArray[Any]:
+    def _run_checked(self, outputs: list[str], images: NDArray[Any]) -> dict[str, NDArray[Any]]:
         pixels = int(np.prod(self.image_shape_[:2]))
         step = min(max(1, _BATCH_PIXELS // pixels), _BATCH_IMAGES)
         starts = range(0, len(images), step)
 
-        def run(session: Any, start: int) -> NDArray[Any]:
+        def run(session: Any, start: int) -> list[NDArray[Any]]:
             batch = self._convert(images[start : start + step])
-            values: NDArray[Any] = session.run([output], {"image": batch})[0]
+            values: list[NDArray[Any]] = session.run(outputs, {"image": batch})
             return values
 
         # Many operations are too small to be divided: whole batches keep all cores busy.
         on_cpu = self.providers == ("CPUExecutionProvider",)
         n_threads = min(self.n_threads or os.cpu_count() or 1, len(starts)) if on_cpu else 1
         if n_threads == 1:
-            return np.concatenate([run(self._session, start) for start in starts])
-        with ThreadPoolExecutor(n_threads) as threads:
-            batches = threads.map(partial(run, self._one_thread_session), starts)
-            return np.concatenate([*batches])
+            batches = [run(self._session, start) for start in starts]
+        else:
+            with ThreadPoolExecutor(n_threads) as threads:
+                batches = [*threads.map(partial(run, self._one_thread_session), starts)]
+        return dict(zip(outputs, map(np.concatenate, zip(*batches, strict=True)), strict=True))
 
     def _convert(self, batch: NDArray[Any]) -> NDArray[Any]:
         """Give images the dtype and layout that the model takes."""

@@ -20,6 +20,7 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore:overflow encountered",
     "ignore:invalid value encountered",
     "ignore:The images have values",  # of another unit, as many are here
+    "ignore:.* for images of height 1",
 )
 
 

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from unittest.mock import patch
 
 import keras
 import numpy as np
@@ -28,6 +29,7 @@ from sklearn_ncae._onnx_statistics import DEFECT_MAP_STATISTICS, STATISTICS, Res
 from sklearn_ncae.baselines import PCAReconstructor
 from sklearn_ncae.calibration import promised_rate
 from sklearn_ncae.datasets import load_elpv
+from sklearn_ncae.file_scoring import score_images
 from sklearn_ncae.inspection import ResidualMapDisplay
 from sklearn_ncae.layers import DetailUpsampling2D, NeighborConv2D, PixelShuffle
 from sklearn_ncae.model_selection import TunedThresholdDetector
@@ -196,7 +198,7 @@ def test_texture_alone(shape, tmp_path):
     clear = apart(scores, [detector.offset_], 1e-5 * np.abs(scores).max())
     np.testing.assert_array_equal(actual.predict(X)[clear], detector.predict(X)[clear])
     np.testing.assert_allclose(actual.anomaly_map(X), detector.anomaly_map(X), rtol=1e-4, atol=1e-4)
-    assert actual.metadata_["detector"] == "TextureDetector"
+    assert actual.metadata_["estimator"] == "TextureDetector"
     assert not hasattr(actual, "residual") and not hasattr(actual, "defect_map")
     clear = apart(scores, detector.calibration_scores_, 1e-5 * np.abs(scores).max())
     np.testing.assert_array_equal(actual.p_values(X)[clear], detector.p_values(X)[clear])
@@ -548,6 +550,39 @@ def test_statistics_of_defect_maps(name, shape, tmp_path):
     np.testing.assert_allclose(run(graph, tmp_path, {"maps": maps}), expected, rtol=1e-6)
 
 
+def test_several_outputs_at_once_are_those_of_the_methods(model_file, good_images):
+    detector = OnnxDetector(model_file)
+    rows = good_images.reshape(len(good_images), -1)
+    of_methods = {
+        "score": detector.score_samples,
+        "prediction": detector.predict,
+        "p_value": detector.p_values,
+        "anomaly_map": detector.anomaly_map,
+        "residual": detector.residual,
+    }
+    for X in (good_images, rows):
+        values = detector.run(X, list(of_methods))
+        assert list(values) == list(of_methods)
+        for name, method in of_methods.items():
+            np.testing.assert_array_equal(values[name], method(X))
+    assert list(detector.run(rows)) == ["score", "prediction"]
+    with pytest.raises(ValueError, match=r"has no output 'scores'; it has .*score, decision"):
+        detector.run(rows, ["scores"])
+
+
+@pytest.mark.parametrize("maps", [False, True])
+def test_a_chunk_of_images_is_computed_once(model_file, good_images, maps):
+    detector = OnnxDetector(model_file, n_threads=1)
+    session = detector._session
+    with patch.object(detector, "_session", wraps=session) as counted:
+        scored = list(score_images(detector, good_images, maps=maps))
+    assert counted.run.call_count == 1
+    np.testing.assert_array_equal(
+        [one.score for one in scored], detector.score_samples(good_images)
+    )
+    np.testing.assert_array_equal([one.p_value for one in scored], detector.p_values(good_images))
+
+
 def test_the_file_is_valid_and_says_what_it_is(detector, model_file, good_images):
     model = onnx.load(model_file)
     onnx.checker.check_model(model, full_check=True)
@@ -555,8 +590,8 @@ def test_the_file_is_valid_and_says_what_it_is(detector, model_file, good_images
     metadata = {entry.key: json.loads(entry.value) for entry in model.metadata_props}
     assert metadata == {
         "sklearn_ncae_version": sklearn_ncae.__version__,
-        "detector": "NCAEDetector",
-        "statistic": ["defect_peak", "texture"],
+        "estimator": "NCAEDetector",
+        "statistics": ["defect_peak", "texture"],
         "offset": detector.offset_,
         "labels": {"1": "good", "-1": "defective"},
         "image_shape": [16, 16, 1],
