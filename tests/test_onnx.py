@@ -573,14 +573,12 @@ def test_several_outputs_at_once_are_those_of_the_methods(model_file, good_image
 @pytest.mark.parametrize("maps", [False, True])
 def test_a_chunk_of_images_is_computed_once(model_file, good_images, maps):
     detector = OnnxDetector(model_file, n_threads=1)
-    session = detector._session
-    with patch.object(detector, "_session", wraps=session) as counted:
-        scored = list(score_images(detector, good_images, maps=maps))
+    images = good_images[:16]
+    with patch.object(detector, "_session", wraps=detector._session) as counted:
+        scored = list(score_images(detector, images, maps=maps))
     assert counted.run.call_count == 1
-    np.testing.assert_array_equal(
-        [one.score for one in scored], detector.score_samples(good_images)
-    )
-    np.testing.assert_array_equal([one.p_value for one in scored], detector.p_values(good_images))
+    np.testing.assert_array_equal([one.score for one in scored], detector.score_samples(images))
+    np.testing.assert_array_equal([one.p_value for one in scored], detector.p_values(images))
 
 
 def test_the_file_is_valid_and_says_what_it_is(detector, model_file, good_images):
