@@ -601,12 +601,10 @@ def _compare(levels: NDArray[Any], distance: int) -> Iterator[NDArray[Any]]:
         )
         inner -= twice
         margins[...] = 0
-        outermost, *others = (
-            shifted(differences, first, step * right, -step * down) for step in _LINE
-        )
-        np.copyto(total, outermost)
-        for other in others:
-            total += other
+        places = [shifted(differences, first, step * right, -step * down) for step in _LINE]
+        np.add(*places[:2], out=total)
+        for place in places[2:]:
+            total += place
         np.abs(total, out=total)
         yield line.reshape(c, h, width)[..., :w]
 
