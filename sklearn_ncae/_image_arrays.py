@@ -139,10 +139,10 @@ def _is_column(X: Any) -> bool:
     shape: Sequence[int] = getattr(X, "shape", ())
     if len(shape) == 1:
         return getattr(X.dtype, "kind", None) == "O"
-    if len(shape) != 2 or shape[0] == 0 or shape[1] != 1 or hasattr(X, "toarray"):
+    if len(shape) != 2 or shape[1] != 1 or hasattr(X, "toarray"):
         return False
     first = np.asarray(X[:1])
-    return first.dtype == object and (np.ndim(first[0, 0]) > 0 or isinstance(first[0, 0], str))
+    return first.dtype == object and any(np.ndim(v) > 0 or isinstance(v, str) for v in first.flat)
 
 
 def without_mask(X: Any, name: str) -> Any:

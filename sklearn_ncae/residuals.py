@@ -11,7 +11,7 @@ from scipy.ndimage import gaussian_filter
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import assert_all_finite, check_array, validate_data
 
-from sklearn_ncae._image_arrays import block_means, check_values, without_mask
+from sklearn_ncae._image_arrays import as_stack, block_means, check_values, without_mask
 
 Floats = NDArray[np.float64]
 Pixels = NDArray[np.floating[Any]]
@@ -460,8 +460,7 @@ class ResidualStatistics(TransformerMixin, BaseEstimator):
         return np.asarray(check_statistic_names(self.statistics), dtype=object)
 
     def _check(self, X: Any, reset: bool) -> NDArray[Any]:
-        X = without_mask(X, "ResidualStatistics")
-        X = X if hasattr(X, "ndim") else np.asarray(X)
+        X = as_stack(X, "ResidualStatistics")
         # A residual of any size can be described: only tables have a number of features to keep.
         if X.ndim == 2:
             if not reset and not hasattr(self, "n_features_in_"):

@@ -601,10 +601,12 @@ def _compare(levels: NDArray[Any], distance: int) -> Iterator[NDArray[Any]]:
         )
         inner -= twice
         margins[...] = 0
-        places = [shifted(differences, first, step * right, -step * down) for step in _LINE]
-        np.add(*places[:2], out=total)
-        for place in places[2:]:
-            total += place
+        outermost, next_to_it, *others = (
+            shifted(differences, first, step * right, -step * down) for step in _LINE
+        )
+        np.add(outermost, next_to_it, out=total)
+        for other in others:
+            total += other
         np.abs(total, out=total)
         yield line.reshape(c, h, width)[..., :w]
 

@@ -15,7 +15,7 @@ from scikeras.wrappers import BaseWrapper
 from sklearn.utils.validation import check_array
 
 from sklearn_ncae._all_or_nothing import all_or_nothing
-from sklearn_ncae._image_arrays import check_values, without_mask
+from sklearn_ncae._image_arrays import as_stack, check_values
 
 
 class KerasReconstructor(BaseWrapper):
@@ -184,7 +184,7 @@ def _copy_of(model: keras.Model) -> keras.Model:
 def _check_images(X: ArrayLike) -> NDArray[np.float32]:
     name = "KerasReconstructor"
     check = partial(check_array, ensure_2d=False, allow_nd=True, input_name="X")
-    given = check(without_mask(X, name))
+    given = check(as_stack(X, name))
     check_values(given, name)
     # Again: what float32 cannot hold has become infinite.
     checked: NDArray[np.float32] = check(given, dtype=np.float32)

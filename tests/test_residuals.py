@@ -1,6 +1,7 @@
 import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.ndimage
 import scipy.stats
@@ -246,3 +247,13 @@ def test_small_defects_are_not_lost_in_large_maps(block_size):
 
     np.testing.assert_allclose(of_map(1200), of_map(300), rtol=1e-5)
     assert of_map(300) < of_map(128)  # whose peak has fewer pixels
+
+
+def test_a_column_of_residuals():
+    residuals = np.random.default_rng(0).normal(size=(5, 4, 6))
+    table = pd.DataFrame({"residual": list(residuals)})
+    expected = ResidualStatistics().fit_transform(residuals)
+    for column in (table, table["residual"]):
+        np.testing.assert_array_equal(ResidualStatistics().fit_transform(column), expected)
+    with pytest.raises(ValueError, match=r"one size, got shapes \(3, 6\) and \(4, 6\)"):
+        ResidualStatistics().fit([residuals[0], residuals[1, :3]])
