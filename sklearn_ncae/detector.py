@@ -587,8 +587,8 @@ class NCAEDetector(_ResidualDetectorBase):
         self, images: NDArray[Any], rows: Rows, groups: Rows, random_state: np.random.RandomState
     ) -> NCAEReconstructor:
         warn_of_flat_rows(self._layout, type(self).__name__)
-        held_out = self.contamination == "auto"
-        if held_out and self.checkpoint_path is not None and self.random_state is None:
+        holds_out = self.contamination == "auto"
+        if holds_out and self.checkpoint_path is not None and self.random_state is None:
             raise ValueError(
                 "checkpoint_path needs an integer random_state: without one, other images are held "
                 "out to set the threshold each time, and no training could go on from the file."
@@ -602,7 +602,7 @@ class NCAEDetector(_ResidualDetectorBase):
         trained_on: int | None = crc32(repr(_identity_of(images, rows)).encode())
         if previous is not None and trained_on != self._trained_on:
             trained_on = None  # on others as well
-            if held_out:
+            if holds_out:
                 self._warn_of_known_images()
         self._trained_on = trained_on
         # A copy goes on training: if that fails, this detector is as it was.
