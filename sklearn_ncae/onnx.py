@@ -448,23 +448,20 @@ class OnnxDetector:
                 f"{self.path} has no output {', '.join(map(repr, unknown))}; it has "
                 f"{', '.join(self._outputs)}."
             )
-        images, layout = self._check(X)
-        values = self._run_checked(outputs, images)
-        if "residual" in values:
-            values["residual"] = values["residual"].reshape(len(images), *layout)
-        return values
+        return self._run_checked(outputs, *self._check(X))
 
     def _images_and_residual(self, X: ArrayLike) -> tuple[NDArray[Any], NDArray[Any]]:
         """Return both in the layout of X."""
         images, layout = self._check(X)
-        residual = self._run_checked(["residual"], images)["residual"]
-        residual = residual.reshape(len(images), *layout)
+        residual = self._run_checked(["residual"], images, layout)["residual"]
         return images.reshape(residual.shape), residual
 
     def _run(self, output: str, X: ArrayLike) -> NDArray[Any]:
         return self.run(X, [output])[output]
 
-    def _run_checked(self, outputs: list[str], images: NDArray[Any]) -> dict[str, NDArray[Any]]:
+    def _run_checked(
+        self, outputs: list[str], images: NDArray[Any], layout: tuple[int, ...]
+    ) -> dict[str, NDArray[Any]]:
         pixels = int(np.prod(self.image_shape_[:2]))
         step = min(max(1, _BATCH_PIXELS // pixels), _BATCH_IMAGES)
         starts = range(0, len(images), step)
@@ -482,7 +479,10 @@ class OnnxDetector:
         else:
             with ThreadPoolExecutor(n_threads) as threads:
                 batches = [*threads.map(partial(run, self._one_thread_session), starts)]
-        return dict(zip(outputs, map(np.concatenate, zip(*batches, strict=True)), strict=True))
+        values = dict(zip(outputs, map(np.concatenate, zip(*batches, strict=True)), strict=True))
+        if "residual" in values:
+            values["residual"] = values["residual"].reshape(len(images), *layout)
+        return values
 
     def _convert(self, batch: NDArray[Any]) -> NDArray[Any]:
         """Give images the dtype and layout that the model takes."""

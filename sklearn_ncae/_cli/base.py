@@ -171,9 +171,14 @@ def start_tensorflow() -> None:
             os.close(kept)
 
 
+def is_onnx(path: str) -> bool:
+    """Tell an exported file from a model file, by its name."""
+    return path.lower().endswith(".onnx")
+
+
 def load_detector(path: str) -> Any:
     """Load a model file, or an exported ONNX file."""
-    if path.lower().endswith(".onnx"):
+    if is_onnx(path):
         from sklearn_ncae.onnx import OnnxDetector
 
         return OnnxDetector(path)

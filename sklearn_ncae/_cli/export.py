@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from sklearn_ncae._cli.base import MODEL, NcaeCommand, Output, load_detector
+from sklearn_ncae._cli.base import MODEL, NcaeCommand, Output, is_onnx, load_detector
 
 
 @click.command(cls=NcaeCommand)
@@ -33,10 +33,10 @@ def export(model: str, output: str | None, dtype: str, maps: bool) -> None:
     Example:
       ncae export part.ncae -o part.onnx
     """
+    if is_onnx(model):
+        raise click.UsageError("An .onnx file has been exported: give the .ncae file.")
     from sklearn_ncae import onnx
 
-    if model.lower().endswith(".onnx"):
-        raise click.UsageError("An .onnx file has been exported: give the .ncae file.")
     output = output or Output(".onnx").convert(str(Path(model).with_suffix(".onnx")), None, None)
     onnx.export(load_detector(model), output, dtype=dtype, maps=maps)
     click.echo(f"{output}: {Path(output).stat().st_size / 1e6:.1f} MB")

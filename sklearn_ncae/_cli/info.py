@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from sklearn_ncae._cli.base import MODEL, NcaeCommand, load_detector
+from sklearn_ncae._cli.base import MODEL, NcaeCommand, is_onnx, load_detector
 
 # What entries of a summary are called that do not speak for themselves.
 _WORDS = {
@@ -41,7 +41,7 @@ def info(model: str, as_json: bool) -> None:
 
 def model_summary(path: str) -> dict[str, Any]:
     """Return what a .ncae or .onnx file says of itself."""
-    if path.lower().endswith(".onnx"):
+    if is_onnx(path):
         return dict(load_detector(path).metadata_)
     from sklearn_ncae import persistence
 

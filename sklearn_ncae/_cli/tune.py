@@ -12,6 +12,7 @@ from sklearn_ncae._cli.base import (
     Output,
     group_by_option,
     image_files,
+    is_onnx,
     jobs_option,
     labelled_files,
     load_detector,
@@ -66,8 +67,8 @@ def tune(
     For --false-alarm-rate, PATHS are good images that the model was not trained on; without PATHS
     those count that were held out in training. For costs, PATHS is one folder with good and
     defective images in subfolders (good, and any other names), which the model was not trained on
-    either: it knows those. Without -o the threshold is only
-    printed; with -o it is saved, and so are the new good images' scores, on which p-values rest.
+    either: it knows those. Without -o the threshold is only printed; with -o it is saved, and so
+    are the new good images' scores, on which p-values rest.
 
     \b
     Examples:
@@ -86,7 +87,7 @@ def tune(
         refuse_given("defect_rate", why="--defect-rate goes with costs")
     if threshold is not None and paths:
         raise click.UsageError("--threshold says it all: give no images with it.")
-    if model.lower().endswith(".onnx"):
+    if is_onnx(model):
         raise click.UsageError("An .onnx file cannot be tuned: tune the .ncae file and export it.")
     detector = load_detector(model)
     before = detector.offset_
