@@ -461,6 +461,7 @@ def watch_folder(
     seen: dict[str, tuple[tuple[int, int], float]] = {}
     while True:
         now = time.monotonic()
+        before, seen = seen, {}  # what has been moved away since is forgotten
         complete = []
         for path in files:
             absolute = os.path.abspath(path)
@@ -472,15 +473,16 @@ def watch_folder(
                 state = (-1, -1)
             else:
                 state = (status.st_size, status.st_mtime_ns)
-            if absolute not in seen or seen[absolute][0] != state:
-                seen[absolute] = (state, now)
-            elif now - seen[absolute][1] >= settle:
+            of_state, since = before.get(absolute, (None, now))
+            if of_state == state and now - since >= settle:
                 complete.append(path)
                 finished.add(absolute)
-                del seen[absolute]
+            else:
+                seen[absolute] = (state, since if of_state == state else now)
         yield complete
         wait(interval)
-        files = find_image_files(filter(os.path.lexists, paths))
+        with suppress(FileNotFoundError):  # gone between the two questions: the next look sees
+            files = find_image_files(filter(os.path.lexists, paths))
 
 
 def _found(detector: Any) -> Any:

@@ -509,6 +509,37 @@ def test_a_watched_folder_may_be_gone_for_a_while(tmp_path):
     assert next(watch) == [] and next(watch) == [str(folder / "a.png")]
 
 
+def test_a_watched_folder_may_vanish_while_it_is_looked_for(tmp_path, monkeypatch):
+    folder = tmp_path / "camera"
+    folder.mkdir()
+    watch = watch_folder([folder], interval=0, settle=0)
+    assert next(watch) == []
+    (folder / "a.png").touch()
+    folder.rename(tmp_path / "elsewhere")
+    answers = iter([True, False])
+    with monkeypatch.context() as patched:
+        patched.setattr("os.path.lexists", lambda path: next(answers))
+        assert next(watch) == []
+    (tmp_path / "elsewhere").rename(folder)
+    assert next(watch) == [] and next(watch) == [str(folder / "a.png")]
+
+
+def test_watching_forgets_files_that_were_moved_away_before_they_had_settled(tmp_path, monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr("sklearn_ncae.file_scoring.time.monotonic", lambda: clock[0])
+    path, elsewhere = tmp_path / "part.png", tmp_path / "part.tmp"
+    path.touch()
+    watch = watch_folder([tmp_path], settle=2, wait=lambda seconds: None)
+    found = []
+    moves = {3.0: (path, elsewhere), 6.0: (elsewhere, path)}
+    for now in (0.0, 3.0, 6.0, 7.0, 8.0):
+        clock[0] = now
+        if now in moves:
+            os.rename(*moves[now])
+        found.append(len(next(watch)))
+    assert found == [0, 0, 0, 0, 1]
+
+
 def test_thresholds_that_are_arrays_of_one(good_images):
     detector = make_pipeline(
         FunctionTransformer(lambda X: X.reshape(len(X), -1) / 255.0), OneClassSVM()
