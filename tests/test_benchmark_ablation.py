@@ -1,0 +1,35 @@
+import importlib.util
+from contextlib import ExitStack
+from pathlib import Path
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+
+SCRIPT = Path(__file__).parents[1] / "benchmarks" / "ablation.py"
+
+
+@pytest.fixture
+def benchmark(monkeypatch):
+    monkeypatch.syspath_prepend(str(SCRIPT.parent))
+    spec = importlib.util.spec_from_file_location("benchmark_ablation", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_variant_of_the_texture_finds_what_is_drawn(benchmark):
+    rng = np.random.default_rng(0)
+    images = rng.integers(90, 110, (60, 64, 64)).astype(np.uint8)
+    images[50:, 20:44, 30:33] = 255
+    for variant in benchmark.TEXTURE_VARIANTS:
+        scores = benchmark.texture_scores(variant, images[:40], images[40:])
+        assert scores[10:].max() < scores[:10].min(), variant
+
+
+def test_what_is_changed_of_the_network_is_there(benchmark):
+    for variant in benchmark.VARIANTS.values():
+        with ExitStack() as stack:
+            for constant, value in variant.constants.items():
+                stack.enter_context(patch(f"sklearn_ncae.{constant}", value))
+        benchmark.NCAEDetector().set_params(**variant.parameters)
