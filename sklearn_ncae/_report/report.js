@@ -458,9 +458,8 @@
   setThreshold(threshold);
   list();
   clearTimeout(later);
-  at("filters").addEventListener("input", (event) => {
-    if (event.target !== at("overlay")) list();
-  });
+  for (const id of ["by-decision", "by-label", "order"]) at(id).addEventListener("change", list);
+  at("by-name").addEventListener("input", list);
   for (const id of ["filters", "costs"]) at(id).addEventListener("submit", (event) => event.preventDefault());
   for (const id of ["overlay", "viewer-overlay"]) at(id).addEventListener("change", (event) => mark(event.target.checked));
   at("more").addEventListener("click", showMore);
