@@ -460,6 +460,24 @@ def test_compare(parts, tmp_path):
     ncae("compare", parts, *options, "--no-groups")
 
 
+def test_compare_in_colour(tmp_path):
+    rng = np.random.default_rng(0)
+    for i in range(48):
+        image = rng.integers(95, 106, (32, 32, 1)).repeat(3, axis=2).astype(np.uint8)
+        if i >= 40:
+            image[8:16, 8:16] = 180, 60, 98  # as gray as what is around
+        path = tmp_path / "parts" / ("good" if i < 40 else "defect") / f"{i:02d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(path)
+    found = {}
+    for option in ("--gray", "--color"):
+        options = (option, "--size", "native", "--splits", "2", "--without-ncae", "--no-groups")
+        ncae("compare", tmp_path / "parts", *options, "-o", tmp_path / "table.csv")
+        rows = rows_of((tmp_path / "table.csv").read_text())
+        found[option] = next(float(row["roc_auc"]) for row in rows if "texture" in row.values())
+    assert found["--color"] == 1 and found["--gray"] < 0.9
+
+
 def test_compare_reports_what_failed(parts, monkeypatch):
     from sklearn_ncae import baselines
 
@@ -588,6 +606,22 @@ def test_texture_alone(parts, tmp_path):
     ncae("tune", model, parts / "good", "--false-alarm-rate", "0.1", "-o", tmp_path / "t.ncae")
     rows = rows_of(ncae("score", tmp_path / "t.ncae", parts / "defect", code=1).stdout)
     assert rows[0]["decision"] == "defect"
+
+
+def test_texture_alone_does_not_need_tensorflow(parts, tmp_path):
+    script = (
+        "import sys; sys.modules.update(keras=None, tensorflow=None)\n"
+        "from sklearn_ncae._cli import cli\n"
+        "cli(sys.argv[1:], prog_name='ncae')"
+    )
+    model = tmp_path / "part.ncae"
+    for arguments, code in [
+        (("fit", parts / "good", "-o", model, "--size", "native", "--texture-only"), 0),
+        (("score", model, parts / "defect"), 1),
+    ]:
+        command = [sys.executable, "-c", script, *map(str, arguments)]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == code, done.stderr
 
 
 def test_info_score_and_tune_of_a_model_file(trained, tmp_path):

@@ -184,8 +184,8 @@ def load_detector(path: str) -> Any:
         return OnnxDetector(path)
     from sklearn_ncae import persistence
 
-    persistence.info(path)  # a file that is no model is refused before TensorFlow is started
-    start_tensorflow()
+    if persistence.info(path)["n_weights"] != 0:  # texture alone has none
+        start_tensorflow()
     return persistence.load(path)
 
 
@@ -291,6 +291,22 @@ def progress_bar(length: int, label: str) -> AbstractContextManager[Any]:
 def n_of(count: int, what: str) -> str:
     """Return a number of things, such as "1 image" or "1,200 images"."""
     return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
+def reading_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options for the size of the images, and whether they are read in colour."""
+    size = click.option(
+        "--size",
+        type=ImageSize(),
+        default="128",
+        show_default=True,
+        help="Images are brought to this side, or HEIGHTxWIDTH, whatever their aspect ratio; "
+        "native keeps theirs. Larger ones show smaller defects and take longer.",
+    )
+    color = click.option(
+        "--color/--gray", default=False, show_default=True, help="Whether hue tells good from bad."
+    )
+    return size(color(command))
 
 
 def group_by_option(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -6,13 +6,13 @@ import click
 
 from sklearn_ncae._cli.base import (
     FOLDER,
-    ImageSize,
     NcaeCommand,
     Output,
     count_unlabelled,
     jobs_option,
     n_of,
     progress_bar,
+    reading_options,
     refuse_given,
     say,
     start_tensorflow,
@@ -21,13 +21,7 @@ from sklearn_ncae._cli.base import (
 
 @click.command(cls=NcaeCommand)
 @click.argument("folder", type=FOLDER)
-@click.option(
-    "--size",
-    type=ImageSize(),
-    default="128",
-    show_default=True,
-    help="Images are brought to this side, or HEIGHTxWIDTH; native keeps theirs.",
-)
+@reading_options
 @click.option("--splits", type=click.IntRange(2), default=5, show_default=True, help="Of the data.")
 @click.option("--epochs", type=click.IntRange(1), help="Of NCAE. [default: its own]")
 @click.option(
@@ -45,6 +39,7 @@ from sklearn_ncae._cli.base import (
 def compare(
     folder: str,
     size: tuple[int, int] | None,
+    color: bool,
     splits: int,
     epochs: int | None,
     without_ncae: bool,
@@ -76,7 +71,8 @@ def compare(
 
     if without_ncae:
         refuse_given("epochs", why="--without-ncae trains no network")
-    parts = load_image_folder(folder, size=size, n_jobs=jobs, on_error="skip")
+    mode = "color" if color else "gray"
+    parts = load_image_folder(folder, size=size, mode=mode, n_jobs=jobs, on_error="skip")
     n_others = count_unlabelled(folder, load_image_folder(folder, load=False).paths)
     if n_others:
         say(f"{n_of(n_others, 'image')} in no subfolder left out")

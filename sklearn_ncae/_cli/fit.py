@@ -9,7 +9,6 @@ from typing import Any
 import click
 
 from sklearn_ncae._cli.base import (
-    ImageSize,
     NcaeCommand,
     Output,
     group_by_option,
@@ -18,6 +17,7 @@ from sklearn_ncae._cli.base import (
     n_of,
     names_of_parts,
     progress_bar,
+    reading_options,
     refuse_defects,
     refuse_given,
     report_unreadable,
@@ -31,17 +31,7 @@ from sklearn_ncae._cli.base import (
 @click.option(
     "-o", "--output", required=True, type=Output(".ncae"), help="Model file, such as part.ncae."
 )
-@click.option(
-    "--size",
-    type=ImageSize(),
-    default="128",
-    show_default=True,
-    help="Images are brought to this side, or HEIGHTxWIDTH, whatever their aspect ratio; native "
-    "keeps theirs. Larger ones show smaller defects and take longer.",
-)
-@click.option(
-    "--color/--gray", default=False, show_default=True, help="Whether hue tells good from bad."
-)
+@reading_options
 @click.option(
     "--training",
     type=click.Choice(["repair", "reconstruct"]),
@@ -146,7 +136,6 @@ def fit(
     if of_images is not None:
         n_parts, part = len(set(of_images)), "group"
         say(f"{n_of(n_parts, 'group')} of {n_of(len(files), 'image')}")
-    start_tensorflow()  # saving takes it too
     if texture_only:
         texture = TextureDetector(false_alarm_rate=false_alarm_rate)
         texture.fit(images, groups=of_images)
@@ -154,6 +143,7 @@ def fit(
         learned = f"learned from {n_of(n_parts, part)}, which set"
         click.echo(_summary(texture, output, learned, "About"))
         return
+    start_tensorflow()
     say(f"Training on {n_of(len(files), 'image')} of {images.shape[1]} x {images.shape[2]} pixels")
     detector = NCAEDetector(
         training=training,
