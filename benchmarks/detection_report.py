@@ -31,9 +31,9 @@ orphan: true
 Detectors fitted on good images only, on published images of defects. Images of one photograph
 (casting) or one part (magnetic tile) are on one side of a split, whose test set has 30 % of the
 groups. ELPV is split by file order, because its modules are not marked. Thresholds come from good
-images, at 5 % false alarms: so many are called defective of new images of the parts that were
-trained on. The test images show other parts, of which it may be more. Rows with `fit(X, groups)`
-are told which training images show the same part. Defects are the positive class.
+images, at 5 % false alarms among new images of the parts that were trained on. The test images show
+other parts, of which it may be more. Rows with `fit(X, groups)` are told which training images show
+the same part. Defects are the positive class.
 
 A detector that loses to mean brightness, one number per image and no model, has learned nothing.
 The two one-sided rows of it show what that number gives to those who know whether defects are dark
