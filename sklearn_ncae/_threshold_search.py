@@ -4,7 +4,7 @@ Throughout, an image is reported as a defect if its score is below the threshold
 """
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from numbers import Real
 from typing import Any
 
@@ -115,11 +115,11 @@ def cost_offset(
     return float(candidates[best]), abs(float(mean_costs[best]))  # not -0.0
 
 
-def scorer_metric(scoring: Any, pos_label: Any = None) -> Metric:
+def scorer_metric(scoring: Any, y: ArrayLike = (), pos_label: Any = None) -> Metric:
     """Return a scorer as a function of labels and predictions in {+1, -1}, greater is better.
 
-    With `pos_label`, the label of a defect among those of the user, the scorer may name that or the
-    other one as its positive class.
+    With `pos_label`, the label of a defect among those of the user in `y`, the scorer may name that
+    or the other one as its positive class.
     """
     scorer = get_scorer(scoring)
     if not hasattr(scorer, "_score_func"):
@@ -136,8 +136,9 @@ def scorer_metric(scoring: Any, pos_label: Any = None) -> Metric:
     # What a partial function sets is its own.
     kwargs = getattr(scorer._score_func, "keywords", {}) | kwargs
     if pos_label is not None:
+        of_user = {pos_label, *np.asarray(y).tolist()}
         for name in {"pos_label", "label_of_defect"} & set(kwargs):
-            kwargs[name] = -1 if kwargs[name] == pos_label else 1
+            kwargs[name] = _sign_of(kwargs[name], of_user, pos_label)
     known = inspect.signature(scorer._score_func).parameters
     if "pos_label" in known and kwargs.get("average", "binary") == "binary":
         kwargs.setdefault("pos_label", -1)
@@ -146,6 +147,18 @@ def scorer_metric(scoring: Any, pos_label: Any = None) -> Metric:
         kwargs.setdefault("zero_division", 0.0)
     return lambda labels, predictions: float(
         scorer._sign * scorer._score_func(labels, predictions, **kwargs)
+    )
+
+
+def _sign_of(label: Any, of_user: Collection[Any], pos_label: Any) -> Any:
+    """Return which of +1 and -1 a scorer means by its positive class."""
+    if label in of_user:
+        return -1 if label == pos_label else 1
+    if label in (None, 1, -1):
+        return label
+    raise ValueError(
+        f"The scorer's positive class is {label!r}, but the labels are "
+        f"{', '.join(sorted(map(repr, of_user)))}. Give it one of these."
     )
 
 

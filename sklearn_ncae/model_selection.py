@@ -302,7 +302,7 @@ class TunedThresholdDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
         labels = self._check_labels(X, y, name)
         if name is None:
             name = "scoring" if (labels == -1).any() else "max_false_alarm_rate"
-        objective = self._objective(name)
+        objective = self._objective(name, y)
         given = self._check_thresholds()
 
         # What can go wrong with the splits is found before the detectors are trained.
@@ -352,7 +352,7 @@ class TunedThresholdDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
             check_costs(self.costs)
         return given[0] if given else None
 
-    def _objective(self, name: str) -> Objective:
+    def _objective(self, name: str, y: Any) -> Objective:
         if name == "max_false_alarm_rate":
             return FewFalseAlarms(self.max_false_alarm_rate)
         if name == "min_recall":
@@ -361,7 +361,7 @@ class TunedThresholdDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
         if name == "costs":
             assert self.costs is not None
             return BestMetric(cost_metric(self.costs))
-        return BestMetric(scorer_metric(self.scoring or "f1", self.pos_label))
+        return BestMetric(scorer_metric(self.scoring or "f1", y, self.pos_label))
 
     def _check_thresholds(self) -> int | NDArray[np.float64]:
         """Return how many candidates there may be, or those that are given, in ascending order."""

@@ -520,6 +520,21 @@ def test_scorers_see_defects_as_positive(parts):
         told = TunedThresholdDetector(FOREST, scoring=scoring, pos_label=1).fit(X, zero_one)
         expected = TunedThresholdDetector(FOREST, scoring="f1").fit(X, y)
         assert told.best_threshold_ == expected.best_threshold_
+    # Where the scorer names none, or the labels that the metric is called with, defects are meant.
+    words = np.where(y == -1, "bad", "ok")
+    f1 = TunedThresholdDetector(FOREST, scoring="f1").fit(X, y)
+    for scoring in (make_detection_scorer("f1"), make_scorer(f1_score, pos_label=-1)):
+        told = TunedThresholdDetector(FOREST, scoring=scoring, pos_label="bad").fit(X, words)
+        assert told.best_threshold_ == f1.best_threshold_
+    of_good = TunedThresholdDetector(
+        FOREST, scoring=make_scorer(fbeta_score, beta=2, pos_label="ok"), pos_label="bad"
+    )
+    assert of_good.fit(X, words).best_threshold_ == good.best_threshold_
+    typo = TunedThresholdDetector(
+        FOREST, scoring=make_scorer(f1_score, pos_label="bda"), pos_label="bad"
+    )
+    with pytest.raises(ValueError, match="positive class is 'bda', but the labels are 'bad', 'ok'"):
+        typo.fit(X, words)
     macro = TunedThresholdDetector(FOREST, scoring="f1_macro").fit(X, y)
     assert 0.5 < macro.best_score_ <= 1
 
