@@ -145,6 +145,15 @@ def _is_column(X: Any) -> bool:
     return first.dtype == object and any(np.ndim(v) > 0 or isinstance(v, str) for v in first.flat)
 
 
+FEATURES = ("n_features_in_", "feature_names_in_")
+
+
+def forget_features(estimator: Any) -> None:
+    """Drop what an earlier fit, to a table, has left of its columns."""
+    for attribute in FEATURES:
+        estimator.__dict__.pop(attribute, None)
+
+
 def without_mask(X: Any, name: str) -> Any:
     """Take an array for its values, and refuse one with masked pixels, which nobody would read.
 

@@ -10,10 +10,10 @@ over both is the similarity of two images.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 
 from sklearn_ncae._image_arrays import usual_range, without_mask
 from sklearn_ncae._optional import import_extra
-from sklearn_ncae.images import _open_upright
+from sklearn_ncae._warn import warn
+from sklearn_ncae.images import _naming, _open_upright
 
 _SIDE = 128  # pixels of the square thumbnail everything is measured on
 _ANGLES = 128
@@ -42,7 +43,7 @@ class Described:
 
 
 def is_path(image: Any) -> bool:
-    return isinstance(image, (str, Path))
+    return isinstance(image, (str, os.PathLike))
 
 
 def as_sequence(images: Images, name: str) -> Images:
@@ -67,22 +68,42 @@ def as_sequence(images: Images, name: str) -> Images:
     return images if isinstance(images, np.ndarray) else list(images)
 
 
-def describe(images: Images, name: str, n_jobs: int | None) -> Described:
-    """Describe each image by its spectra and its digest."""
+def describe(images: Images, name: str, n_jobs: int | None, on_error: str = "raise") -> Described:
+    """Describe each image by its spectra and its digest.
+
+    With ``on_error="skip"`` a file that cannot be read is like no other image, and is warned of.
+    """
     import_extra("cv2", "duplicates")
+    errors = []
+
+    def describe_one(image: Any, which: str) -> tuple[NDArray[np.complex64], str]:
+        try:
+            return _describe_one(image, which)
+        except OSError as error:
+            if on_error != "skip":
+                raise
+            errors.append(str(error))
+            return _no_spectra(), which
+
     done = Parallel(n_jobs=n_jobs, require="sharedmem")(
-        delayed(_describe_one)(images[k], f"{name}[{k}]") for k in range(len(images))
+        delayed(describe_one)(images[k], f"{name}[{k}]") for k in range(len(images))
     )
+    if errors:
+        warn(
+            f"{len(errors)} of {len(images)} files of {name} cannot be read, and are not compared: "
+            f"{' '.join(errors)}"
+        )
     return Described(np.stack([d[0] for d in done], axis=1), np.array([d[1] for d in done]))
 
 
 def read_pixels(image: Any) -> NDArray[Any]:
     if not is_path(image):
         return np.asarray(image)
-    opened, _ = _open_upright(image, "duplicates")
-    # Gray of any depth stays as it is; palettes, alpha, CMYK and the like become RGB.
-    gray = opened.mode in ("L", "F", "1") or opened.mode.startswith("I")
-    return np.asarray(opened if gray else opened.convert("RGB"))
+    with _naming(image):
+        opened, _ = _open_upright(image, "duplicates")
+        # Gray of any depth stays as it is; palettes, alpha, CMYK and the like become RGB.
+        gray = opened.mode in ("L", "F", "1") or opened.mode.startswith("I")
+        return np.asarray(opened if gray else opened.convert("RGB"))
 
 
 def _describe_one(image: Any, name: str) -> tuple[NDArray[np.complex64], str]:
@@ -90,7 +111,7 @@ def _describe_one(image: Any, name: str) -> tuple[NDArray[np.complex64], str]:
         raise TypeError(f"{name} must be an array or a path; got {type(image).__name__}.")
     pixels = read_pixels(image)
     if is_path(image):
-        name = f"{name} ({str(image)!r})"
+        name = f"{name} ({os.fspath(image)!r})"
     if pixels.dtype.kind not in "biuf":
         raise TypeError(f"{name} must have numeric pixels; got dtype {pixels.dtype}.")
     if pixels.ndim not in (2, 3) or min(pixels.shape[:2]) < 8 or pixels.shape[-1] == 0:
@@ -103,6 +124,10 @@ def _describe_one(image: Any, name: str) -> tuple[NDArray[np.complex64], str]:
     return _spectra(pixels), f"{pixels.shape}{pixels.dtype.str}{content}"
 
 
+def _no_spectra() -> NDArray[np.complex64]:
+    return np.zeros((2, _FREQUENCIES, len(_PART_RINGS)), np.complex64)
+
+
 def _spectra(pixels: NDArray[Any]) -> NDArray[np.complex64]:
     """Both descriptions of one image: shape (2, frequencies, rings), each of norm 1 or zero."""
     import cv2
@@ -110,7 +135,7 @@ def _spectra(pixels: NDArray[Any]) -> NDArray[np.complex64]:
     gray = pixels.astype(np.float64) if pixels.ndim == 2 else pixels.mean(axis=2, dtype=float)
     # A hot pixel of 16 bits would be all that two different images have, and have in common.
     low, high = usual_range(gray[np.newaxis, ..., np.newaxis])
-    spectra = np.zeros((2, _FREQUENCIES, len(_PART_RINGS)), np.complex64)
+    spectra = _no_spectra()
     if high - low <= 1e-9 * max(abs(low), abs(high)):
         return spectra
     # One thumbnail size makes resized and stretched copies comparable; the blur then hides how

@@ -120,6 +120,8 @@ def write_report(
     ...     report.read_text(encoding="utf-8")[:15]
     '<!doctype html>'
     """
+    if isinstance(X, str | os.PathLike):
+        X = [X]
     if len(X) == 0:
         raise ValueError("X holds no image; there is nothing to report.")
     labels = None

@@ -103,11 +103,14 @@ def check_labels_and_scores(
 
 def warn_of_defects(y: Any) -> None:
     """Warn of two labels, where a detector is fitted to all images as if they were good."""
-    labels = np.asarray(y)
+    try:
+        labels = column_or_1d(y)
+    except ValueError:  # no labels, and ignored like they
+        return
     of_text = labels.dtype.kind == "O" and all(isinstance(label, str) for label in labels.flat)
     if not of_text and labels.dtype.kind not in "biufU":
         return
-    counts = Counter(labels.ravel().tolist())
+    counts = Counter(labels.tolist())
     if -1 in counts and counts.keys() <= {1, -1}:
         what = f"{counts[-1]} of the {labels.size} training images are labelled -1, as defects"
     elif len(counts) == 2 and labels.dtype.kind != "f":

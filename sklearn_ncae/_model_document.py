@@ -5,6 +5,7 @@ tuple, a dict, an array, a float that JSON has no word for, or an object of one 
 """
 
 import math
+import os
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from typing import Any
@@ -332,6 +333,8 @@ def encode(value: Any, arrays: list[NDArray[Any]], left_out: set[str], where: st
 
     if isinstance(value, np.generic):
         value = value.item()
+    if isinstance(value, os.PathLike):
+        value = os.fspath(value)
     if value is None or isinstance(value, bool | int | str):
         return value
     if isinstance(value, float):

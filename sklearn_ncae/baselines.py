@@ -18,7 +18,7 @@ from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from sklearn_ncae._all_or_nothing import all_or_nothing
-from sklearn_ncae._image_arrays import as_stack, check_values
+from sklearn_ncae._image_arrays import as_stack, check_values, forget_features
 from sklearn_ncae.detector import ResidualDetector
 from sklearn_ncae.images import _check_paths, read_image
 
@@ -142,7 +142,7 @@ class MeanBrightnessDetector(OutlierMixin, BaseEstimator):
         of_files = _holds_paths(X)
         if reset:
             self._of_files = of_files
-            self.__dict__.pop("n_features_in_", None)
+            forget_features(self)
         elif of_files != self._of_files:
             fitted, given = ("files", "arrays") if self._of_files else ("arrays", "files")
             raise ValueError(
@@ -221,8 +221,9 @@ class PCAReconstructor(BaseEstimator):
         reconstructions : ndarray of the shape of X
         """
         check_is_fitted(self)
-        codes = self.pca_.transform(_pixel_rows(self, X, reset=False))
-        return self.pca_.inverse_transform(codes).reshape(np.shape(X))
+        images = as_stack(X, type(self).__name__)
+        codes = self.pca_.transform(_pixel_rows(self, images, reset=False))
+        return self.pca_.inverse_transform(codes).reshape(images.shape)
 
     def __sklearn_tags__(self) -> Any:
         """Declare that images are accepted beside tables."""

@@ -294,7 +294,7 @@ def _walk_images(
         "defect": [str, "array-like", None],
         "load": ["boolean"],
     },
-    prefer_skip_nested_validation=True,
+    prefer_skip_nested_validation=False,
 )
 def load_image_folder(
     folder: str | os.PathLike[str],
@@ -436,9 +436,10 @@ def load_image_folder(
         kind=np.array([name for _, _, name in found], dtype=object),
         DESCR=f"Images of {str(root)!r}: {listing}.",
     )
+    loader = ImageLoader(size=size, mode=mode, dtype=dtype, n_jobs=n_jobs, on_error=on_error)
+    loader.fit(paths)  # checks the parameters
     if load:
-        loader = ImageLoader(size=size, mode=mode, dtype=dtype, n_jobs=n_jobs, on_error=on_error)
-        bunch["images"] = loader.fit_transform(paths)
+        bunch["images"] = loader.transform(paths)
         if unreadable := list(getattr(loader, "unreadable_", ())):
             for name in ("images", "paths", "target", "split", "kind"):
                 bunch[name] = np.delete(bunch[name], unreadable, axis=0)

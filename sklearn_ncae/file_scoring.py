@@ -149,7 +149,7 @@ def read_image_files(
     Returns
     -------
     readable : list of str
-        The files that were read.
+        The files that were read; one that is given twice is in it twice.
     images : ndarray of shape (n_readable, h, w) or (n_readable, h, w, c), or None
         Their images; None if there are none.
     errors : dict of str to str
@@ -165,23 +165,31 @@ def read_image_files(
     if not paths:
         return [], None, {}
     loader = _raising(loader)
+    size = None if size is None else (size[0], size[1])  # of a list, to compare it with shapes
     with suppress(OSError, ValueError):
         stack = loader.transform(list(paths))
         if size is None or stack.shape[1:3] == size:
             return list(paths), stack, {}
     # Some file is bad: read them one by one to find out which.
     parallel = Parallel(n_jobs=getattr(loader, "n_jobs", None), require="sharedmem")
-    read = dict(zip(paths, parallel(delayed(_read)(loader, path) for path in paths), strict=True))
-    errors = {path: image for path, image in read.items() if isinstance(image, str)}
-    images = {path: image for path, image in read.items() if not isinstance(image, str)}
-    shapes = Counter(image.shape for image in images.values() if size in (None, image.shape[:2]))
+    read = parallel(delayed(_read)(loader, path) for path in paths)
+    shapes = Counter(
+        image.shape
+        for image in read
+        if not isinstance(image, str) and size in (None, image.shape[:2])
+    )
     wanted = shapes.most_common(1)[0][0] if shapes else size
-    for path in [path for path, image in images.items() if image.shape != wanted]:
-        shape = images.pop(path).shape
-        errors[path] = f"{path!r} is of shape {shape}, and the others are of {wanted}."
-        if size is not None:
-            errors[path] = f"{path!r} is of shape {shape}, and the detector takes {wanted}."
-    return list(images), np.stack(list(images.values())) if images else None, errors
+    whose = "the others are of" if size is None else "the detector takes"
+    readable, images, errors = [], [], {}
+    for path, image in zip(paths, read, strict=True):
+        if isinstance(image, str):
+            errors[path] = image
+        elif image.shape != wanted:
+            errors[path] = f"{path!r} is of shape {image.shape}, and {whose} {wanted}."
+        else:
+            readable.append(path)
+            images.append(image)
+    return readable, np.stack(images) if images else None, errors
 
 
 def _raising(loader: Any) -> Any:

@@ -4,6 +4,7 @@ import errno
 import os
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from numbers import Integral
 from typing import Any, ClassVar, Self
 
@@ -415,15 +416,13 @@ def _open_upright(path: str | os.PathLike[str], extra: str) -> tuple[Any, str | 
         return pil_ops.exif_transpose(file), file_format  # which decodes, so all of it is read
 
 
-def _decode(
-    path: str | os.PathLike[str], size: tuple[int, int] | None, mode: str, dtype: str
-) -> tuple[NDArray[Any], bool]:
-    """Read one file, and tell whether few gray levels are left; the arguments have been checked."""
-    pil = import_extra("PIL.Image", "images")
+@contextmanager
+def _naming(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Make an OSError that names the file of whatever its decoding raises."""
     try:
-        image, file_format = _open_upright(path, "images")
-        if not image.mode.startswith(("I", "F")):
-            image = image.convert("L" if mode == "gray" else "RGB")
+        yield
+    except ImportError:  # of an extra, which says so itself
+        raise
     except FileNotFoundError as error:
         raise FileNotFoundError(f"There is no image file {os.fspath(path)!r}.") from error
     except MemoryError as error:
@@ -437,6 +436,17 @@ def _decode(
             f"Cannot read {os.fspath(path)!r} as an image; it is damaged or of an unknown format "
             f"({type(error).__name__}: {error})."
         ) from error
+
+
+def _decode(
+    path: str | os.PathLike[str], size: tuple[int, int] | None, mode: str, dtype: str
+) -> tuple[NDArray[Any], bool]:
+    """Read one file, and tell whether few gray levels are left; the arguments have been checked."""
+    pil = import_extra("PIL.Image", "images")
+    with _naming(path):
+        image, file_format = _open_upright(path, "images")
+        if not image.mode.startswith(("I", "F")):
+            image = image.convert("L" if mode == "gray" else "RGB")
 
     # 16-bit grayscale is "I;16", "I;16B", ... and, for some formats, Pillow's 32-bit mode "I".
     deep = image.mode.startswith("I;16") or (image.mode == "I" and file_format in {"PNG", "PPM"})

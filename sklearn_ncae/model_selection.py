@@ -29,6 +29,7 @@ from sklearn.utils.validation import _num_samples, check_is_fitted
 from sklearn_ncae._all_or_nothing import all_or_nothing
 from sklearn_ncae._fitted_parts import fitted_offset
 from sklearn_ncae._hold_out import check_groups
+from sklearn_ncae._image_arrays import FEATURES, forget_features
 from sklearn_ncae._labels import check_detection_labels
 from sklearn_ncae._objectives import (
     BestMetric,
@@ -335,8 +336,8 @@ class TunedThresholdDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
             if values is not None:
                 recall = share_below(defects, thresholds)
                 self.cv_results_ |= {"recall": recall, "scores": values}
-        for attribute in ("n_features_in_", "feature_names_in_"):
-            self.__dict__.pop(attribute, None)
+        forget_features(self)
+        for attribute in FEATURES:
             if hasattr(self.detector_, attribute):
                 setattr(self, attribute, getattr(self.detector_, attribute))
         return self

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from functools import cached_property
 from numbers import Integral
@@ -66,6 +67,8 @@ def near_duplicate_groups(
         finite, or `threshold` is outside (0, 1].
     TypeError
         If an image is neither an array nor a path.
+    OSError
+        If a file cannot be read; the message names it.
     ImportError
         If OpenCV, or Pillow for paths, is not installed.
 
@@ -129,6 +132,7 @@ def leakage_report(
     *,
     threshold: float = 0.8,
     max_matches: int | None = 1,
+    on_error: str = "raise",
     n_jobs: int | None = None,
 ) -> LeakageReport:
     """List the test images that have a copy among the training images.
@@ -141,6 +145,8 @@ def leakage_report(
         Similarity from which a pair is reported.
     max_matches : int or None, default=1
         Training images to list for each test image, the most similar first; None lists all.
+    on_error : {"raise", "skip"}, default="raise"
+        What a file does that cannot be read: it raises, or it has no copy, with a warning.
     n_jobs : int, default=None
         Threads. None means 1.
 
@@ -152,7 +158,10 @@ def leakage_report(
     Raises
     ------
     ValueError, TypeError
-        As in :func:`near_duplicate_groups`, or if `max_matches` is not a positive integer or None.
+        As in :func:`near_duplicate_groups`, or if `max_matches` is not a positive integer or None,
+        or `on_error` neither "raise" nor "skip".
+    OSError
+        If a file cannot be read, with ``on_error="raise"``.
     ImportError
         If OpenCV, pandas, or Pillow for paths, is not installed.
 
@@ -170,9 +179,12 @@ def leakage_report(
     _check_threshold(threshold)
     if max_matches is not None and (not isinstance(max_matches, Integral) or max_matches < 1):
         raise ValueError(f"max_matches={max_matches!r} must be a positive integer or None.")
+    if on_error not in ("raise", "skip"):
+        raise ValueError(f"on_error={on_error!r} must be 'raise' or 'skip'.")
     pandas = import_extra("pandas", "duplicates")
     train, test = as_sequence(train, "train"), as_sequence(test, "test")
-    old, new = describe(train, "train", n_jobs), describe(test, "test", n_jobs)
+    old = describe(train, "train", n_jobs, on_error)
+    new = describe(test, "test", n_jobs, on_error)
     new_spectra, old_spectra = discount_the_common(new.spectra, old.spectra)
     t, r, similarity = similar_pairs(new_spectra, old_spectra, threshold, n_jobs)
     table = pandas.DataFrame({"test": t, "train": r, "similarity": similarity})
@@ -193,7 +205,7 @@ def leakage_report(
     table = table.reset_index(drop=True).astype({"similarity": float})
     for name, source in (("test", test), ("train", train)):
         if is_path(source[0]):
-            table[f"{name}_path"] = [str(source[k]) for k in table[name]]
+            table[f"{name}_path"] = [os.fspath(source[k]) for k in table[name]]
     return LeakageReport(table, threshold, len(train), len(test), train, test)
 
 

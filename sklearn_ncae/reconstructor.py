@@ -152,7 +152,8 @@ class NCAEReconstructor(BaseEstimator):
         processors that have instructions for it. Weights are float32, and so are all
         computations of the trained network.
     callbacks : list of keras.callbacks.Callback, default=None
-        Passed to `keras.Model.fit`.
+        Passed to `keras.Model.fit`. Those that change the learning rate take an `optimizer` that is
+        an object with a number for it, as an optimizer by name has a schedule.
     early_stopping : bool, default=False
         Hold out `validation_fraction` of the images, stop when the loss on them has not improved
         for `n_iter_no_change` epochs, and keep the best weights.
@@ -310,7 +311,8 @@ class NCAEReconstructor(BaseEstimator):
             its training differ from those of the file.
         """
         images, layout = check_image_stack(self, X, image_shape=self.image_shape, reset=True)
-        warn_of_flat_rows(self.image_shape or layout, type(self).__name__)
+        given = layout if self.image_shape is None else self.image_shape
+        warn_of_flat_rows(given, type(self).__name__)
         return self._fit_rows(images, np.arange(len(images)), check_groups(groups, len(images)))
 
     def _fit_rows(self, images: NDArray[Any], rows: Rows, groups: Rows) -> Self:
@@ -351,6 +353,11 @@ class NCAEReconstructor(BaseEstimator):
             warn_of_other_unit(images, scale.pixel_range, type(self).__name__)
 
         validation = None
+        for callback in self.callbacks or []:
+            if not isinstance(callback, keras.callbacks.Callback):
+                raise TypeError(
+                    f"callbacks takes instances of keras.callbacks.Callback, got {callback!r}."
+                )
         callbacks = [*(self.callbacks or []), _stop_when_not_finite()]
         if self.early_stopping:
             left_out = self._left_out(groups[rows], random_state)

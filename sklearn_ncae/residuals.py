@@ -11,7 +11,13 @@ from scipy.ndimage import gaussian_filter
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.utils.validation import assert_all_finite, check_array, validate_data
 
-from sklearn_ncae._image_arrays import as_stack, block_means, check_values, without_mask
+from sklearn_ncae._image_arrays import (
+    as_stack,
+    block_means,
+    check_values,
+    forget_features,
+    without_mask,
+)
 
 Floats = NDArray[np.float64]
 Pixels = NDArray[np.floating[Any]]
@@ -467,7 +473,7 @@ class ResidualStatistics(TransformerMixin, BaseEstimator):
                 return check_array(X, estimator=self)
             return validate_data(self, X, reset=reset)
         if reset:
-            self.__dict__.pop("n_features_in_", None)
+            forget_features(self)
         X = check_array(X, ensure_2d=False, allow_nd=True, estimator=self)
         if X.ndim < 2 or 0 in X.shape:
             raise ValueError(

@@ -418,8 +418,12 @@ def test_report_with_and_without_labels(model, parts, tmp_path):
     found = leakage_report([str(train / "a.png")], [str(parts / "good" / "00.png")])
     assert f"{found.leaked.sum()} image" in result.stderr
     (parts / "good" / "99.png").write_text("no image")
-    result = ncae("report", model, parts, "-o", output)
-    assert "left out: Cannot read" in result.stderr and "99.png" in result.stderr
+    (train / "damaged.png").write_text("no image")
+    for options in ((), ("--train", train)):
+        result = ncae("report", model, parts, "-o", output, *options)
+        assert "left out: Cannot read" in result.stderr and "99.png" in result.stderr
+    assert "1 of 2 files of train cannot be read, and are not compared" in result.stderr
+    assert "1 image with a copy" in result.stderr
     (parts / "good" / "99.png").unlink()
     result = ncae("report", model, parts, "-o", output, "--no-labels")
     assert "48 images without labels" in result.stderr

@@ -210,6 +210,13 @@ class TestLoadImageFolder:
         assert "images" not in parts
         assert len(parts.paths) == 2
 
+    def test_parameters_are_checked_without_reading(self, tree):
+        folder = tree("good/0.png", "bad/0.png")
+        with pytest.raises(ValueError, match="'mode' parameter"):
+            load_image_folder(folder, load=False, mode="bogus")
+        with pytest.raises(ValueError, match="size must be"):
+            load_image_folder(folder, load=False, size=(-1,))
+
     def test_reading_options(self, tree):
         folder = tree("good/0.png", "bad/0.png")
         parts = load_image_folder(str(folder), size=(2, 3), mode="color", dtype="float32", n_jobs=2)

@@ -344,7 +344,11 @@ def test_y_is_ignored_but_for_a_warning(good_images, detector):
         with pytest.warns(UserWarning, match="Some training images are labelled .* and some"):
             TextureDetector().fit(good_images, two)
     of_three = np.resize(["good", "bad", "unsure"], 40)
-    for other in (np.ones(40), np.arange(40), of_three, np.repeat("good", 40), None):
+    ragged = [[1], [1, 2]] * 20
+    for other in (
+        *(np.ones(40), np.arange(40), of_three, np.repeat("good", 40), None),
+        *(ragged, good_images > 128),  # no labels at all
+    ):
         TextureDetector().fit(good_images, other)
     np.testing.assert_array_equal(
         again.score_samples(good_images), detector.score_samples(good_images)

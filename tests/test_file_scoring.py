@@ -497,6 +497,16 @@ def test_a_tuned_threshold_does_not_hide_other_pixel_values(good_images, folder)
         next(score_images(tuned, find_image_files([folder])))
 
 
+def test_sizes_and_files_are_compared_as_they_are_given(tmp_path):
+    file, missing = str(tmp_path / "a.png"), str(tmp_path / "b.png")
+    Image.new("L", (8, 8)).save(file)
+    readable, images, errors = read_image_files(ImageLoader(), [file], size=[8, 8])
+    assert readable == [file] and images.shape == (1, 8, 8) and not errors
+    for paths in ([file, file], [file, missing, file]):  # one that is given twice is read twice
+        readable, images, errors = read_image_files(ImageLoader(), paths)
+        assert readable == [file, file] and len(images) == 2 and len(errors) == len(paths) - 2
+
+
 def test_a_watched_folder_may_be_gone_for_a_while(tmp_path):
     folder = tmp_path / "camera"
     folder.mkdir()

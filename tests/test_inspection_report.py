@@ -112,6 +112,14 @@ def test_nothing_in_the_data_ends_the_script(tmp_path, detector, good_images):
     assert "<title>&lt;/script&gt;" in page and "{{js}}</title>" in page
 
 
+def test_a_single_path(tmp_path, detector, good_images):
+    file = tmp_path / "part.png"
+    Image.fromarray(good_images[0]).save(file)
+    for one in (file, str(file)):
+        page = write_report(tmp_path / "report.html", detector, one, [1]).read_text("utf-8")
+        assert "part.png" in page
+
+
 def test_copies_of_training_images(tmp_path, detector, good_images):
     import pandas as pd
 

@@ -1,5 +1,6 @@
 """Copies of drawn parts are found however they were changed; other parts of the kind are not."""
 
+import os
 import sys
 
 import numpy as np
@@ -202,6 +203,25 @@ def test_leakage_report_of_paths_and_its_picture(tmp_path):
     with pytest.raises(ValueError, match="max_pairs"):
         report.plot(max_pairs=0)
     matplotlib.pyplot.close("all")
+
+
+def test_files_that_cannot_be_read_are_named_and_may_be_skipped(tmp_path):
+    for k, part in enumerate(PARTS[:3]):
+        Image.fromarray(part).save(tmp_path / f"{k}.png")
+    files = sorted(os.scandir(tmp_path), key=lambda entry: entry.name)  # paths, not of pathlib
+    damaged = tmp_path / "damaged.png"
+    damaged.write_text("no image")
+    with pytest.raises(OSError, match=r"Cannot read '.*damaged.png' as an image"):
+        near_duplicate_groups([*files, damaged])
+    with pytest.raises(OSError, match=r"Cannot read '.*damaged.png' as an image"):
+        leakage_report(files, [damaged])
+    with pytest.raises(ValueError, match="on_error='ignore' must be 'raise' or 'skip'"):
+        leakage_report(files, files, on_error="ignore")
+    # Two that cannot be read are no copies of one another.
+    with pytest.warns(UserWarning, match="1 of . files of t.* cannot be read.*damaged.png"):
+        report = leakage_report([files[0], damaged, files[2]], [damaged, files[2]], on_error="skip")
+    assert report.leaked.tolist() == [False, True]
+    assert report.table["train_path"].tolist() == [files[2].path]
 
 
 @pytest.mark.parametrize(

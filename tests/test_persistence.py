@@ -202,7 +202,7 @@ def test_of_a_tuned_pipeline_that_reads_files_the_detector_is_saved(good_images,
 
 def test_of_a_tuned_threshold_around_another_detector_nothing_is_saved(good_images, tmp_path):
     X = good_images.reshape(len(good_images), -1)
-    tuned = TunedThresholdDetector(IsolationForest(), max_false_alarm_rate=0.2)
+    tuned = TunedThresholdDetector(IsolationForest(random_state=0), max_false_alarm_rate=0.2)
     with pytest.raises(NotFittedError):
         persistence.save(tuned, tmp_path / "tuned.ncae")
     with pytest.raises(TypeError, match="got IsolationForest"):
@@ -220,6 +220,9 @@ def test_what_only_training_needs_is_left_out(good_images, tmp_path, eagerly):
     )
     with eagerly():
         detector.fit(good_images)
+    detector.set_params(
+        checkpoint_path=tmp_path / "state"
+    )  # text to a model file, so that it stays
     left_out = ["callbacks", "draw_defects", "loss", "optimizer", "random_state"]
     with pytest.warns(UserWarning, match=", ".join(left_out)):
         persistence.save(detector, tmp_path / "d.ncae")
@@ -229,6 +232,7 @@ def test_what_only_training_needs_is_left_out(good_images, tmp_path, eagerly):
     )
     assert persistence.info(tmp_path / "d.ncae")["left_out"] == left_out
     assert loaded.optimizer is None
+    assert loaded.checkpoint_path == str(tmp_path / "state")
 
 
 class Own(NCAEDetector):

@@ -268,6 +268,19 @@ def test_optimizer_object_and_callbacks(good_images, eagerly):
         reconstructor.fit(good_images)  # the object is not used up by the first network
         assert seen == [0, 1, 0, 1]
         assert float(reconstructor.model_.optimizer.learning_rate) == pytest.approx(0.1)
+        slower = keras.callbacks.LearningRateScheduler(lambda epoch, rate: rate / 2)
+        reconstructor.set_params(callbacks=[slower]).fit(good_images)
+        assert float(reconstructor.model_.optimizer.learning_rate) == pytest.approx(0.025)
+        with pytest.raises(TypeError, match=r"callbacks takes instances of .* got 'slower'"):
+            reconstructor.set_params(callbacks=["slower"]).fit(good_images)
+
+
+def test_a_shape_that_is_an_array(good_images, eagerly):
+    with eagerly():
+        rows = good_images.reshape(len(good_images), -1)
+        shape = np.array(good_images.shape[1:])
+        reconstructor = NCAEReconstructor(image_shape=shape, **TINY).fit(rows)
+    assert reconstructor.image_shape_[:2] == good_images.shape[1:]
 
 
 @pytest.mark.parametrize("training", ["repair", "reconstruct"])

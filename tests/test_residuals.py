@@ -12,6 +12,7 @@ from sklearn.base import clone
 from sklearn.pipeline import make_pipeline
 from sklearn.svm import OneClassSVM
 
+from sklearn_ncae.baselines import MeanBrightnessDetector
 from sklearn_ncae.residuals import (
     DEFECT_MAP_STATISTICS,
     STATISTICS,
@@ -247,6 +248,15 @@ def test_small_defects_are_not_lost_in_large_maps(block_size):
 
     np.testing.assert_allclose(of_map(1200), of_map(300), rtol=1e-5)
     assert of_map(300) < of_map(128)  # whose peak has fewer pixels
+
+
+def test_a_fit_to_images_forgets_the_columns_of_a_table():
+    residuals = np.random.default_rng(0).normal(size=(5, 4, 6))
+    table = pd.DataFrame(residuals.reshape(5, -1)).rename(columns="pixel {}".format)
+    for estimator in (ResidualStatistics(), MeanBrightnessDetector()):
+        estimator.fit(table)
+        assert len(estimator.feature_names_in_) == estimator.n_features_in_ == 24
+        assert not hasattr(estimator.fit(residuals), "feature_names_in_")
 
 
 def test_a_column_of_residuals():

@@ -140,6 +140,6 @@ def _labelled(folder: str, good: tuple[str, ...]) -> tuple[Any, Any]:
 def _leakage(train: str, files: list[str], jobs: int) -> Any:
     from sklearn_ncae.near_duplicates import leakage_report
 
-    found = leakage_report(image_files([train]), files, n_jobs=jobs)
+    found = leakage_report(image_files([train]), files, on_error="skip", n_jobs=jobs)
     say(f"{n_of(int(found.leaked.sum()), 'image')} with a copy among the training images")
     return found
