@@ -15,11 +15,11 @@ from sklearn.metrics import roc_auc_score as sk_roc_auc_score
 from sklearn.utils import (
     check_consistent_length,
     check_random_state,
-    column_or_1d,
     get_tags,
 )
 from sklearn.utils._param_validation import Interval, validate_params
 
+from sklearn_ncae._hold_out import check_groups
 from sklearn_ncae._labels import check_detection_labels, check_labels_and_scores
 from sklearn_ncae._threshold_search import midpoints
 
@@ -387,8 +387,7 @@ def bootstrap_confidence_interval(
     if isinstance(metric, str):
         _check_metric_name(metric)
     labels, values = check_labels_and_scores(y_true, scores, pos_label=pos_label)
-    group_of = np.arange(labels.size) if groups is None else column_or_1d(groups)
-    check_consistent_length(labels, group_of)
+    group_of = check_groups(groups, labels.size)
     _, group_index, sizes = np.unique(group_of, return_inverse=True, return_counts=True)
     members = np.split(np.argsort(group_index, kind="stable"), np.cumsum(sizes)[:-1])
     if len(members) < 2:

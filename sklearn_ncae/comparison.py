@@ -16,6 +16,7 @@ from sklearn.utils.parallel import Parallel, delayed
 
 from sklearn_ncae._detection_metrics import decision_of, detection_scores_from_predictions
 from sklearn_ncae._fitted_parts import groups_for
+from sklearn_ncae._hold_out import check_groups
 from sklearn_ncae._labels import check_detection_labels
 from sklearn_ncae._one_class_split import as_rows
 from sklearn_ncae._optional import import_extra
@@ -165,7 +166,8 @@ def compare_detectors(
     if reference is not None and reference not in contenders:
         raise ValueError(f"reference={reference!r} is none of the rows {list(contenders)}.")
     labels = check_detection_labels(y, pos_label=pos_label)
-    check_consistent_length(X, labels, groups)
+    check_consistent_length(X, labels)
+    check_groups(groups, len(labels))
     splits = _checked_splits(X, labels, groups, cv=cv, fit_on=fit_on, random_state=random_state)
 
     records = []

@@ -98,27 +98,86 @@ class KerasReconstructor(BaseWrapper):
             return the shape it is given, or if the loss is not finite. The estimator is then as it
             was before, as after an interrupt.
         """
-        if self.random_state is not None:
-            raise ValueError(
-                f"KerasReconstructor got random_state={self.random_state!r}, but takes None only: "
-                "scikeras would seed the global generators and leave TensorFlow's op determinism "
-                "switched on. Give the layers' initializers a seed instead."
-            )
+        return self._train(super().fit, X, kwargs)
+
+    @all_or_nothing
+    def partial_fit(self, X: ArrayLike, y: Any = None, **kwargs: Any) -> Self:
+        """Train the autoencoder for one more epoch, or for a first one.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, h, w), (n, h, w, c) or (n, n_features)
+            Images of good parts, as for `fit`.
+        y : None
+            Ignored: the images are their own targets.
+        **kwargs
+            Passed to scikeras.
+
+        Returns
+        -------
+        self : KerasReconstructor
+
+        Raises
+        ------
+        TypeError, ValueError
+            As by `fit`, or if X has another shape than in the epochs before.
+        """
+        return self._train(super().partial_fit, X, kwargs)
+
+    def initialize(self, X: ArrayLike, y: Any = None) -> Self:
+        """Build the model, and do not train it, as one that was trained before.
+
+        Parameters
+        ----------
+        X : array-like of shape (n, h, w), (n, h, w, c) or (n, n_features)
+            Images of the shape that it is to take.
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        self : KerasReconstructor
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `random_state` is set, or X is not a finite array of numbers.
+        """
+        self._refuse_random_state()
+        X = _check_images(X)
+        super().initialize(X, X)
+        return self
+
+    @property
+    def score(self) -> Any:
+        """There is none: detectors score images. Scikeras' is for classifiers and regressors."""
+        raise AttributeError("KerasReconstructor has no score; put a ResidualDetector around it.")
+
+    def _train(self, train: Callable[..., Any], X: ArrayLike, kwargs: dict[str, Any]) -> Self:
+        self._refuse_random_state()
         X = _check_images(X)
         previous = getattr(self, "model_", None)
         weights = None if previous is None else previous.get_weights()
         try:
-            super().fit(X, X, **kwargs)
+            train(X, X, **kwargs)
             if not np.isfinite(self.history_.get("loss", [])).all():
                 raise ValueError(
                     f"Training diverged: the losses were {self.history_['loss']}. Lower the "
                     "learning rate, or scale the images for the model."
                 )
         except BaseException:
-            if previous is not None:  # with `warm_start` it is the one that was trained
+            if previous is not None:  # it may be the one that was trained
                 previous.set_weights(weights)
             raise
         return self
+
+    def _refuse_random_state(self) -> None:
+        if self.random_state is not None:
+            raise ValueError(
+                f"KerasReconstructor got random_state={self.random_state!r}, but takes None only: "
+                "scikeras would seed the global generators and leave TensorFlow's op determinism "
+                "switched on. Give the layers' initializers a seed instead."
+            )
 
     def predict(self, X: ArrayLike, **kwargs: Any) -> NDArray[Any]:
         """Reconstruct images.

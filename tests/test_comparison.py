@@ -346,6 +346,11 @@ class TestSplits:
         _, splits = compare_detectors({}, X, y, cv=[split], return_splits=True)
         assert splits["n_test"].tolist() == [20]
 
+    def test_missing_groups_are_refused(self):
+        X, y = np.arange(6.0)[:, None], [1, 1, 1, -1, -1, -1]
+        with pytest.raises(ValueError, match="groups has missing values"):
+            compare_detectors({}, X, y, groups=[1, 2, np.nan, 3, 4, 5], cv=2)
+
     @pytest.mark.parametrize("routed", [False, True])
     def test_detectors_that_take_groups_get_those_of_the_training_fold(self, routed):
         X, y = make_images(n=90)

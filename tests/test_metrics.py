@@ -372,6 +372,10 @@ class TestBootstrap:
     def test_wrong_use(self):
         with pytest.raises(ValueError, match="one group only"):
             bootstrap_confidence_interval([1, -1], [1, 0], groups=["a", "a"])
+        with pytest.raises(ValueError, match="groups has missing values"):
+            bootstrap_confidence_interval([1, -1], [1, 0], groups=[1, np.nan])
+        with pytest.raises(ValueError, match="groups has 1 values for 2 images"):
+            bootstrap_confidence_interval([1, -1], [1, 0], groups=[1])
         with pytest.raises(ValueError, match="unknown"):
             bootstrap_confidence_interval([1, -1], [1, 0], metric="auc")
         with pytest.raises(TypeError, match="f1_max"):

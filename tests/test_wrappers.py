@@ -131,8 +131,29 @@ def test_the_process_is_as_it_was(images):
 
 def test_random_state_is_refused(images):
     X, _ = images
-    with pytest.raises(ValueError, match="takes None only"):
-        make_reconstructor(random_state=0).fit(X)
+    for method in ("fit", "partial_fit", "initialize"):
+        with pytest.raises(ValueError, match="takes None only"):
+            getattr(make_reconstructor(random_state=0), method)(X)
+
+
+def test_epoch_by_epoch(images):
+    X, _ = images
+    reconstructor = make_reconstructor().initialize(X)
+    untrained = reconstructor.predict(X)
+    for n_epochs in (1, 2):
+        reconstructor.partial_fit(X)
+        assert len(reconstructor.history_["loss"]) == n_epochs
+    trained = reconstructor.predict(X)
+    np.testing.assert_allclose(
+        trained, make_reconstructor().fit(X).predict(X), rtol=1e-4, atol=1e-2
+    )
+    assert np.abs(trained - untrained).max() > 0.1
+    with pytest.raises(ValueError, match="NaN"):
+        reconstructor.partial_fit(np.full(X.shape, np.nan))
+    with pytest.raises(ValueError, match="fitted on images of shape"):
+        reconstructor.partial_fit(X[:, :8])
+    np.testing.assert_array_equal(reconstructor.predict(X), trained)
+    assert not hasattr(reconstructor, "score")
 
 
 def test_wrong_images(images):
