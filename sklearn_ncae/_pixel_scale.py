@@ -12,7 +12,7 @@ class PixelScale:
     """The affine map from pixel values to the network's values.
 
     It is taken from the images and not from their dtype, so that the same pixel values score the
-    same in any dtype.
+    same in any dtype, but for rounding.
 
     Parameters
     ----------
