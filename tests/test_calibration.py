@@ -90,3 +90,17 @@ def test_promised_rate_of_a_conformal_offset_is_its_rate(scores, rate):
 def test_promised_rate_at_the_ends():
     assert promised_rate([1.0, 2.0, 3.0], -np.inf) == 0.25
     assert promised_rate([1.0, 2.0, 3.0], np.inf) == 1.0
+
+
+@pytest.mark.parametrize(("rate", "n_needed"), [(0.03, 33), (1 - 0.9, 9), (0.05, 19)])
+def test_so_many_images_promise_the_rate_and_no_fewer(rate, n_needed):
+    with pytest.warns(UserWarning, match=f"At least {n_needed} are needed"):
+        conformal_offset(np.arange(n_needed - 1), rate)
+    _, promised = conformal_offset(np.arange(n_needed), rate)
+    assert promised <= rate + 1e-9
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf])
+def test_infinite_scores_are_refused(value):
+    with pytest.raises(ValueError, match="nan or infinity"):
+        conformal_offset([1.0, value], 0.5)

@@ -169,7 +169,38 @@ def test_usage_errors_are_one_line(tmp_path, monkeypatch, arguments, message):
 def test_size():
     size = base.ImageSize()
     assert size("128") == (128, 128) and size("96X160") == (96, 160) and size("native") is None
-    assert size((8, 9)) == (8, 9)
+    assert size((8, 9)) == (8, 9) and size("8") == (8, 8)
+
+
+def test_suffixes_may_be_in_capitals(model, parts, tmp_path):
+    ncae("report", model, parts, "-o", tmp_path / "REPORT.HTML")
+    (tmp_path / "PART.ONNX").touch()
+    assert "has been exported" in ncae("export", tmp_path / "PART.ONNX", code=2).stderr
+
+
+def test_a_folder_that_cannot_be_written_to_is_named_before_the_work(
+    model, parts, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(os, "access", lambda path, mode, **options: mode != os.W_OK)
+    result = ncae("report", model, parts, "-o", tmp_path / "a.html", code=2)
+    assert f"the folder {str(tmp_path)!r} of" in result.stderr
+    assert "cannot be written to" in result.stderr
+
+
+def test_what_is_no_model_is_refused_before_tensorflow_is_started(parts, tmp_path, monkeypatch):
+    monkeypatch.setattr(base, "start_tensorflow", lambda: pytest.fail("started"))
+    (tmp_path / "part.ncae").write_text("no model")
+    result = ncae("score", tmp_path / "part.ncae", parts, code=2)
+    assert "truncated, or no model file" in result.stderr
+
+
+def test_parts_are_named_by_what_is_seen_from_the_given_folder(tmp_path):
+    number = re.compile("part[0-9]+")
+    file = str(tmp_path / "part7" / "part1.png")
+    assert base.names_of_parts(number, [file], [file]) == ["part1"]  # one part is no mistake
+    (tmp_path / "part7").mkdir()
+    assert base.names_of_parts(number, [str(tmp_path / "part7")], [file]) == ["part1"]
+    assert base.names_of_parts(number, [str(tmp_path)], [file]) == ["part7"]
 
 
 def test_score_writes_a_line_for_each_image(model, parts, detector, labelled_images):
@@ -262,6 +293,13 @@ def test_errors_are_one_line_and_verbose_shows_the_traceback(model, tmp_path, mo
     assert result.stderr == "ncae: KeyError: 'unexpected' (--verbose shows where)\n"
     assert "Traceback" in ncae("score", model, tmp_path, "--verbose", code=2).stderr
 
+    def fail_at_length(path):
+        raise ValueError("on one line\n  and on another")
+
+    monkeypatch.setattr(MODULES["score"], "load_detector", fail_at_length)
+    result = ncae("score", model, tmp_path, code=2)
+    assert result.stderr == "ncae: on one line and on another\n"
+
 
 def test_ctrl_c_leaves_the_old_file(model, parts, tmp_path, monkeypatch, detector):
     output = tmp_path / "scores.csv"
@@ -314,6 +352,26 @@ def test_watch_scores_new_files_once_also_after_a_restart(model, parts, tmp_path
     assert "48 images in" in result.stderr and "1 image scored" in result.stderr
     paths = [row["path"] for row in rows_of(output.read_text())]
     assert len(paths) == len(set(paths)) == 49 and paths[-1] == str(new)
+
+
+def test_options_of_score_reach_the_scoring(model, parts, tmp_path, monkeypatch):
+    from sklearn_ncae import file_scoring
+
+    given, score_images = {}, file_scoring.score_images
+
+    def note(*arguments, **options):
+        given.update(options)
+        return score_images(*arguments, **options)
+
+    def watch(paths, **options):
+        given.update(options)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(file_scoring, "score_images", note)
+    monkeypatch.setattr(file_scoring, "watch_folder", watch)
+    ncae("score", model, parts, "-j", 3, code=1)
+    ncae("score", model, parts, "--watch", "-o", tmp_path / "scores.csv", "--settle", 7)
+    assert (given["n_jobs"], given["settle"], given["interval"]) == (3, 7, 1)
 
 
 def test_tune_for_a_rate(model, parts, detector):
@@ -376,6 +434,15 @@ def test_tune_for_costs(model, parts):
     assert "48 labelled images; the mean cost is" in text
 
 
+def test_tune_where_there_are_no_defects_in_production_flags_nothing(
+    model, parts, detector, labelled_images
+):
+    costs = ("--missed-defect", "500", "--false-alarm", "20", "--defect-rate", "0")
+    text = ncae("tune", model, parts, *costs).stdout
+    threshold = float(re.search(r"threshold (\S+) \(was", text)[1])
+    assert threshold <= 0.9999 * detector.score_samples(labelled_images[0]).min()
+
+
 def test_tune_for_costs_warns_of_images_that_the_model_knows(model, parts, monkeypatch, detector):
     costs = ("--missed-defect", 500, "--false-alarm", 20)
     warning = "of the 40 labelled good images defective, but 8 of the 8 that were held out"
@@ -386,8 +453,19 @@ def test_tune_for_costs_warns_of_images_that_the_model_knows(model, parts, monke
     assert warning in ncae("tune", model, parts, *costs).stderr
 
 
-def test_tune_sets_a_given_threshold(model):
-    assert "threshold -12.5 (was" in ncae("tune", model, "--threshold", "-12.5").stdout
+def test_tune_for_costs_leaves_out_what_cannot_be_read(model, parts):
+    costs = ("--missed-defect", 500, "--false-alarm", 20)
+    text = ncae("tune", model, parts, *costs).stdout
+    (parts / "defect" / "00.png").write_text("no image")
+    result = ncae("tune", model, parts, *costs)
+    assert result.stdout == text and "00.png" in result.stderr
+
+
+def test_tune_sets_a_given_threshold(model, detector, parts):
+    text = ncae("tune", model, "--threshold", "-12.5").stdout
+    assert f"threshold -12.5 (was {detector.offset_:.6g})" in text
+    result = ncae("tune", model, parts / "good", "--threshold", "-12.5", code=2)
+    assert "give no images with it" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -431,6 +509,28 @@ def test_report_with_and_without_labels(model, parts, tmp_path):
     ncae("report", model, parts / "good", "-o", output)
     assert '"labels":null' in output.read_text(encoding="utf-8")
     assert "looked for ['fine']" in ncae("report", model, parts, "--good", "fine", code=2).stderr
+
+
+def test_what_report_is_told_is_on_the_page(model, parts, tmp_path, monkeypatch):
+    output, train = tmp_path / "report.html", tmp_path / "train"
+    train.mkdir()
+    (train / "a.png").write_bytes((parts / "good" / "00.png").read_bytes())
+    costs = ("--missed-defect", 5, "--false-alarm", 2)
+    ncae("report", model, parts, "-o", output, "--train", train, *costs)
+    page = output.read_text(encoding="utf-8")
+    assert '"costs":{"missed_defect":5.0,"false_alarm":2.0}' in page
+    assert '"names":["defect/40.png","defect/41.png"' in page
+    assert f'["good/00.png","{train / "a.png"}",1.0]' in page
+    ncae("report", model, parts, "-o", output)
+    page = output.read_text(encoding="utf-8")
+    assert '"costs":{"missed_defect":10.0,"false_alarm":1.0}' in page and '"leaks":[]' in page
+    assert f"<title>{model} on {parts}" in page
+    given = {}
+    monkeypatch.setattr(
+        "sklearn_ncae.inspection.write_report", lambda *arguments, **options: given.update(options)
+    )
+    ncae("report", model, parts, "-o", output, "--thumbnails", 64, "-j", 3)
+    assert (given["thumbnail_size"], given["n_jobs"]) == (64, 3)
 
 
 def test_report_leaves_out_what_was_for_training(model, parts, tmp_path):
@@ -482,6 +582,30 @@ def test_compare_in_colour(tmp_path):
     assert found["--color"] == 1 and found["--gray"] < 0.9
 
 
+@pytest.mark.parametrize("groups", [True, False])
+def test_what_compare_is_told_is_done(parts, monkeypatch, groups):
+    from sklearn_ncae import metrics
+
+    given, compare_detectors = {}, metrics.compare_detectors
+
+    def note(detectors, X, y, **options):
+        given.update(options, shape=X.shape)
+        return compare_detectors(detectors, X, y, **options)
+
+    monkeypatch.setattr(metrics, "compare_detectors", note)
+    (parts / "good" / "99.png").write_bytes((parts / "good" / "00.png").read_bytes())
+    (parts / "00.png").write_bytes((parts / "good" / "00.png").read_bytes())
+    options = ("--size", "native", "--splits", "3", "--seed", "7", "--without-ncae")
+    result = ncae("compare", parts, *options, *([] if groups else ["--no-groups"]))
+    assert "1 image in no subfolder left out" in result.stderr
+    assert (given["cv"], given["random_state"], given["shape"]) == (3, 7, (49, 16, 16))
+    if groups:
+        of_good = np.flatnonzero(given["groups"] == given["groups"][8])
+        assert {8, 48} <= set(of_good)  # an image and its copy, after the eight defects
+    else:
+        assert given["groups"] is None
+
+
 def test_compare_reports_what_failed(parts, monkeypatch):
     from sklearn_ncae import baselines
 
@@ -493,6 +617,16 @@ def test_compare_reports_what_failed(parts, monkeypatch):
         "compare", parts, "--size", "16", "--splits", "2", "--without-ncae", "--no-groups"
     )
     assert "broken failed" in result.stderr and "mean brightness" in result.stdout
+
+
+def test_durations():
+    duration = MODULES["fit"]._duration
+    assert [duration(seconds) for seconds in (0.96, 59.4, 60, 125.2)] == [
+        "1.0 s",
+        "59.4 s",
+        "1 min 0 s",
+        "2 min 5 s",
+    ]
 
 
 def test_texts_of_summaries():
@@ -514,7 +648,7 @@ def trained(tmp_path_factory):
     """What `ncae demo` leaves behind: drawn castings, a model and a report."""
     pytest.importorskip("sklearn_ncae.persistence")
     folder = tmp_path_factory.mktemp("demo") / "castings"
-    demo = ncae("demo", folder, "--size", "16", "--images", "40", "--epochs", "1")
+    demo = ncae("demo", folder, "--size", "16", "--images", "40", "--epochs", "2")
     return folder, demo
 
 
@@ -523,6 +657,14 @@ def test_demo(trained):
     assert len(list(folder.glob("train/good/*.png"))) == 40
     assert len(list(folder.glob("test/*/*.png"))) == 20
     assert (folder / "report.html").stat().st_size > 20_000
+    assert persistence.load(folder / "castings.ncae").epochs == 2
+    of_training, new = (
+        {path.read_bytes() for path in folder.glob(f"{split}/good/*.png")}
+        for split in ("train", "test")
+    )
+    assert not of_training & new
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert '"labels":[-1,' in page and '"names":["defect/' in page
     assert "trained on 32 images" in result.stdout and "8 held out" in result.stdout
     commands = [line for line in result.stderr.splitlines() if line.startswith("$ ncae ")]
     assert [shlex.split(line)[2] for line in commands] == ["fit", "report"]
@@ -537,6 +679,33 @@ def test_verbose_holds_for_what_a_command_runs(tmp_path, monkeypatch):
     options = ("--size", "16", "--images", "20", "--epochs", "1")
     shown = ncae("demo", tmp_path / "demo", "--verbose", *options, code=2).stderr
     assert "Traceback" in shown and "no room" in shown
+
+
+def test_demo_takes_a_folder_that_is_empty(tmp_path, monkeypatch):
+    def fail(*args, **kwargs):
+        raise RuntimeError("drawn")
+
+    monkeypatch.setattr(MODULES["fit"], "image_files", fail)
+    assert "drawn" in ncae("demo", tmp_path, "--size", "16", "--images", "20", code=2).stderr
+
+
+def test_options_of_fit_reach_the_detector(trained, tmp_path):
+    folder, _ = trained
+    fit = ("fit", folder / "train", "-o", tmp_path / "part.ncae", "--size", "16")
+    options = ("--training", "reconstruct", "--epochs", "2", "--early-stopping", "--seed", "3")
+    ncae(*fit, *options, "--false-alarm-rate", "0.2", "--held-out", "0.25")
+    expected = {
+        "training": "reconstruct",
+        "epochs": 2,
+        "early_stopping": True,
+        "random_state": 3,
+        "false_alarm_rate": 0.2,
+        "calibration": 0.25,
+    }
+    found = persistence.load(tmp_path / "part.ncae").get_params()
+    assert {name: found[name] for name in expected} == expected
+    ncae(*fit, "--texture-only", "--false-alarm-rate", "0.2")
+    assert persistence.load(tmp_path / "part.ncae").false_alarm_rate == 0.2
 
 
 def test_fit_leaves_out_what_cannot_be_read(trained, tmp_path):
@@ -658,6 +827,19 @@ def test_an_exported_model_scores_the_same(trained, tmp_path):
     assert "threshold" in ncae("info", exported).stdout
     assert "cannot be tuned" in ncae("tune", exported, "--threshold", "1", code=2).stderr
     ncae("report", exported, folder / "test", "-o", tmp_path / "report.html")
+
+
+def test_export_of_scores_alone_for_another_number_type(trained, tmp_path):
+    pytest.importorskip("sklearn_ncae.onnx")
+    onnxruntime = pytest.importorskip("onnxruntime")
+    model = tmp_path / "part.ncae"
+    model.write_bytes((trained[0] / "castings.ncae").read_bytes())
+    ncae("export", model)
+    whole = onnxruntime.InferenceSession(str(tmp_path / "part.onnx"))
+    ncae("export", model, "--dtype", "float64", "--no-maps")
+    part = onnxruntime.InferenceSession(str(tmp_path / "part.onnx"))
+    assert part.get_inputs()[0].type == "tensor(double)" != whole.get_inputs()[0].type
+    assert len(part.get_outputs()) < len(whole.get_outputs())
 
 
 def test_a_model_of_floats_from_0_to_1_takes_no_files(parts, good_images, tmp_path):

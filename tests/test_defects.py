@@ -319,3 +319,32 @@ def test_bad_arguments_are_refused(arguments, message):
 def test_rounding_is_no_defect(value):
     _, masks = draw_defects(np.full((40, 32, 32, 1), value), random_state=0, probability=1)
     assert not masks.any()
+
+
+def test_pieces_are_taken_from_the_clean_images(monkeypatch):
+    images = textures(n=4)
+
+    def overwrite(given, index, box, scale, random_state):
+        np.testing.assert_array_equal(given, images)
+        return np.full_like(given[index][box], 50)
+
+    monkeypatch.setattr(defects, "_FILLS", (overwrite,))
+    defective, _ = draw_defects(images, random_state=0, probability=1, max_defects=3)
+    assert (defective == 50).any(axis=(1, 2, 3)).all()
+
+
+def test_edges_are_hard_or_soft(monkeypatch):
+    def disc(height, width, random_state):
+        rows, columns = np.ogrid[:height, :width]
+        return 0, 0, (12 - np.hypot(rows - 20, columns - 28)).astype(np.float32)
+
+    def brighten(images, index, box, scale, random_state):
+        return images[index][box] + 1
+
+    monkeypatch.setattr(defects, "_SHAPES", (disc,))
+    monkeypatch.setattr(defects, "_FILLS", (brighten,))
+    images = np.zeros((60, 40, 56, 1), np.float32)
+    defective, _ = draw_defects(images, random_state=0, probability=1, max_defects=1)
+    partly = ((defective > 0.01) & (defective < 0.99)).sum(axis=(1, 2, 3))
+    ring = 2 * np.pi * 12  # pixels of an edge that is one pixel wide
+    assert (partly < 2 * ring).sum() > 15 and (partly > 2.5 * ring).sum() > 10

@@ -582,3 +582,52 @@ def test_links_to_folders_are_followed_unless_they_lead_back(tmp_path):
     (tmp_path / "parts" / "good" / "about").symlink_to(tmp_path / "store")
     found = [os.path.relpath(path, tmp_path) for path in find_image_files([tmp_path / "parts"])]
     assert found == ["parts/good/about/a.png", "parts/scratch/a.png"]
+
+
+def test_an_image_at_the_threshold_is_good(detector, good_images):
+    (score,) = detector.score_samples(good_images[:1])
+    for threshold, decision in ((score, "good"), (np.nextafter(score, np.inf), "defect")):
+        (one,) = score_images(detector, good_images[:1], threshold=threshold)
+        assert one.decision == decision
+
+
+def test_a_link_to_nothing_is_found_and_cannot_be_read(detector, tmp_path):
+    link = tmp_path / "link.png"
+    link.symlink_to(tmp_path / "nothing.png")
+    assert find_image_files([link]) == [str(link)]
+    (one,) = score_images(detector, find_image_files([link]))
+    assert one.decision == "error" and "link.png" in one.error
+
+
+def test_maps_show_what_is_darker_than_reconstructed_too(detector, good_images):
+    image = good_images[:1].copy()
+    image[0, 9:12, 3:7] = 0
+    (one,) = score_images(detector, image, maps=True)
+    assert one.map[9:12, 3:7].min() > 0.5
+
+
+def test_one_dark_image_does_not_say_what_white_is(good_images):
+    detector = ResidualDetector(PCAReconstructor(4), false_alarm_rate=0.2, random_state=0)
+    images = good_images.astype(float)
+    detector.fit(images)
+    images[0] = 0
+    scored = list(score_images(detector, images, maps=True, chunk_size=1))
+    assert {one.black_and_white for one in scored} == {(0.0, 255.0)}
+
+
+def test_rows_that_are_no_images_are_shown_as_they_are(detector, good_images):
+    first_step = FunctionTransformer(lambda X: X[:, :256].reshape(-1, 16, 16))
+    rows = np.concatenate([good_images.reshape(40, -1), np.zeros((40, 9))], axis=1)
+    (one, *_) = score_images(make_pipeline(first_step, detector), rows, maps=True)
+    np.testing.assert_array_equal(one.image, rows[0])
+
+
+def test_watching_waits_anew_for_a_file_that_grows_within_a_tick_of_the_clock(tmp_path):
+    path = tmp_path / "part.png"
+    watch = watch_folder([tmp_path], settle=0, wait=lambda seconds: None)
+    found = []
+    for content in (b"", b"12", b"1234", b"1234"):
+        path.write_bytes(content)
+        os.utime(path, ns=(10**18, 10**18))
+        found.append(len(next(watch)))
+    assert found == [0, 0, 0, 1]

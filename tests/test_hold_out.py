@@ -58,6 +58,7 @@ def test_without_groups_each_image_is_one():
     ("groups", "message"),
     [
         ([0, 1], "2 values for 3 images"),
+        ([0, 1, 2, 2], "4 values for 3 images"),
         ([0, np.nan, 1], "missing values"),
         (["a", np.nan, "b"], "missing values"),
         (np.array(["a", None, "b"], dtype=object), "missing values"),
@@ -67,8 +68,15 @@ def test_without_groups_each_image_is_one():
         (pd.DataFrame({"part": [1, 2, 1]}), "got a DataFrame"),
         (5, "got a int: 5"),
         ("abc", "got a str: 'abc'"),
+        (b"abc", "got a bytes: b'abc'"),
     ],
 )
 def test_groups_that_do_not_fit_are_refused(groups, message):
     with pytest.raises(ValueError, match=message):
         check_groups(groups, 3)
+
+
+def test_any_group_may_be_held_out():
+    groups = np.repeat([0, 1, 2, 3], 2)
+    drawn = [hold_out(groups, 0.25, np.random.RandomState(i)).nonzero()[0][0] for i in range(50)]
+    assert set(drawn) == {0, 2, 4, 6}

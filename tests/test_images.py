@@ -1,6 +1,7 @@
 """Reading image files into arrays."""
 
 import sys
+import threading
 import warnings
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils import get_tags
 
+from sklearn_ncae import images
 from sklearn_ncae.images import ImageLoader, read_image
 from sklearn_ncae.residuals import ResidualStatistics
 
@@ -153,6 +155,10 @@ class TestErrors:
         with pytest.raises(ValueError, match=message):
             ImageLoader(n_jobs=n_jobs).fit_transform([*paths[:3], other, paths[3]])
         assert ImageLoader(size=(4, 4)).fit_transform([*paths, other]).shape == (6, 4, 4)
+        # Files that are skipped are not among them.
+        absent = tmp_path / "absent.png"
+        with pytest.raises(ValueError, match=message):
+            ImageLoader(n_jobs=n_jobs, on_error="skip").fit_transform([absent, *paths[:3], other])
 
     def test_missing_file_is_named(self, paths):
         with pytest.raises(FileNotFoundError, match=r"no image file '.*absent\.png'"):
@@ -170,8 +176,9 @@ class TestErrors:
             ImageLoader().fit_transform(paths)
 
     def test_folder_is_named(self, tmp_path):
-        with pytest.raises(OSError, match="Cannot read"):
+        with pytest.raises(IsADirectoryError, match="Cannot read") as caught:
             read_image(tmp_path)
+        assert "damaged" not in str(caught.value)
 
     def test_lack_of_memory_is_not_called_damage(self, paths, monkeypatch):
         def fail(path):
@@ -288,6 +295,29 @@ def test_twelve_bits_in_sixteen_are_pointed_out(tmp_path, factor, warns):
         image = read_image(tmp_path / "part.png")
         np.testing.assert_array_equal(read_image(tmp_path / "part.png", dtype="uint16"), values)
     assert len(caught) == warns and len(np.unique(image)) == (17 if warns else 256)
+
+
+def test_one_file_of_few_gray_levels_among_others_is_pointed_out(tmp_path):
+    few, eight_bits, black = (str(tmp_path / f"{name}.png") for name in ("few", "eight", "black"))
+    Image.fromarray(np.full((4, 4), 3000, np.uint16)).save(few)
+    Image.fromarray(np.full((4, 4), 200, np.uint8)).save(eight_bits)
+    Image.fromarray(np.zeros((4, 4), np.uint16)).save(black)
+    with pytest.warns(UserWarning, match="no value above 4095"):
+        ImageLoader().transform([few, eight_bits])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ImageLoader().transform([black, eight_bits])  # black is as dark in 16 bits as in 12
+
+
+def test_files_are_read_by_as_many_threads_as_asked_for(paths, monkeypatch):
+    decode, both = images._decode, threading.Barrier(2, timeout=20)
+
+    def meet(*arguments):
+        both.wait()  # for another read at the same time
+        return decode(*arguments)
+
+    monkeypatch.setattr(images, "_decode", meet)
+    assert ImageLoader(n_jobs=2).transform(paths[:4]).shape == (4, 12, 16)
 
 
 def test_other_steps_of_a_pipeline_may_return_tables(paths):

@@ -422,6 +422,25 @@ def test_maps_need_reconstructions(kind):
     ResidualMapDisplay.from_predictions(X[:2], X[:2], scores=detector.decision_function(images[:2]))
 
 
+def test_maps_of_a_detector_take_a_limit_and_pass_what_is_at_the_threshold():
+    detector = MeanImageDetector().fit(TRAIN)
+    detector.offset_ = detector.score_samples(X[:1])[0]
+    display = ResidualMapDisplay.from_estimator(detector, X[:1], limit=7.0, cmap="coolwarm")
+    overlay = display.ax_[0, 2].images[1]
+    assert overlay.get_clim() == (-7, 7) and overlay.get_cmap().name == "coolwarm"
+    assert display.ax_[0, 0].get_ylabel() == "passed\nscore 0"
+
+
+def test_only_8_bits_have_a_known_black_and_white():
+    images = np.linspace(0, 4095, 64).reshape(1, *SHAPE)
+    for dtype in (np.uint16, float):
+        display = ResidualMapDisplay.from_predictions(images.astype(dtype), images)
+        assert display.ax_[0, 0].images[0].get_array().mean() == pytest.approx(0.5, abs=1e-3)
+    dark = np.full((1, *SHAPE), 51, np.uint8)
+    display = ResidualMapDisplay.from_predictions(dark, dark)
+    assert display.ax_[0, 0].images[0].get_array().max() == pytest.approx(0.2)
+
+
 def test_good_rows_are_quiet_beside_a_defect():
     images = np.full((2, *SHAPE), 100.0)
     images[0, 0, 0] = 101
@@ -451,7 +470,9 @@ def test_residuals_keep_their_sign_and_the_strongest_channel():
     assert display.ax_[0, 2].images[1].get_array()[0, 0] == -40
 
 
-@pytest.mark.parametrize("shape", [SHAPE, (*SHAPE, 1), (*SHAPE, 2), (*SHAPE, 3), (5, 20)])
+@pytest.mark.parametrize(
+    "shape", [SHAPE, *((*SHAPE, channels) for channels in (1, 2, 3, 4)), (5, 20)]
+)
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32, bool])
 def test_maps_of_any_shape_and_dtype(shape, dtype):
     images = np.random.default_rng(0).integers(0, 2, (2, *shape)).astype(dtype)
@@ -475,6 +496,8 @@ def test_masks_are_outlined_where_there_is_a_defect():
     )
     counts = [len(axis.collections) for axis in display.ax_[:, 2]]
     assert counts == [0, 1]
+    (outline,) = display.ax_[1, 2].collections
+    assert outline.get_edgecolor().tolist() == [[1, 0, 0, 1]]
 
 
 @pytest.mark.parametrize(
@@ -515,6 +538,7 @@ def test_maps_draw_into_given_axes():
         ({"masks": X[:1]}, "masks must have shape"),
         ({"scores": [1.0]}, "scores must have shape"),
         ({"decisions": [1]}, "decisions must have shape"),
+        ({"decisions": [0, 1]}, "0, 1"),
         ({"y": [1]}, "y must have shape"),
         ({"y": [0, 1]}, "pos_label=1"),
         ({"limit": 0}, "limit must be positive"),

@@ -151,7 +151,8 @@ class TestDetectionScores:
         assert scores == pytest.approx(expected)
 
     def test_zero_decision_is_good_as_in_scikit_learn(self):
-        assert detection_scores_from_predictions([1, -1], [0.0, -1.0])["accuracy"] == 1
+        scores = detection_scores_from_predictions([1, -1], [0.0, -1.0])
+        assert scores["accuracy"] == scores["f1"] == 1
 
     def test_predictions_override_the_sign(self):
         scores = detection_scores_from_predictions(
@@ -366,6 +367,12 @@ class TestBootstrap:
         # Half of the resamples of two groups hold one of them only.
         interval = bootstrap_confidence_interval(
             [1, -1], [1, 0], n_resamples=50, random_state=np.random.RandomState(0)
+        )
+        assert interval == (1, 1)
+
+    def test_labels_of_another_convention(self):
+        interval = bootstrap_confidence_interval(
+            [0, 0, 1, 1], [4, 3, 2, 1], n_resamples=10, random_state=0, pos_label=1
         )
         assert interval == (1, 1)
 

@@ -1002,3 +1002,40 @@ def test_keras_models_are_left_to_keras():
     reconstructor = KerasReconstructor(build, loss="mse", optimizer="sgd", epochs=1)
     seeded = seeded_clone(ResidualDetector(reconstructor), 0)
     assert seeded.random_state is not None and seeded.reconstructor.random_state is None
+
+
+def test_a_scorer_may_name_the_good_images_where_labels_are_the_users_own(parts):
+    X, y, _ = parts
+    zero_one = (y == -1).astype(int)
+    of_good = make_scorer(fbeta_score, beta=2, pos_label=0)
+    told = TunedThresholdDetector(FOREST, scoring=of_good, pos_label=1).fit(X, zero_one)
+    of_good = make_scorer(fbeta_score, beta=2, pos_label=1)
+    expected = TunedThresholdDetector(FOREST, scoring=of_good).fit(X, y)
+    assert told.best_threshold_ == expected.best_threshold_
+
+
+@pytest.mark.parametrize("scoring", ["precision", make_scorer(f1_score, average="macro")])
+def test_candidates_that_report_nothing_are_no_reason_to_warn(scoring, parts):
+    X, y, _ = parts
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        tuned = TunedThresholdDetector(FOREST, scoring=scoring).fit(X, y)
+    assert 0.5 < tuned.best_score_ <= 1
+
+
+def test_all_parts_may_be_defects_in_production():
+    costs = {"missed_defect": 5, "false_alarm": 1, "defect_rate": 1}
+    assert cost_offset([1, 1, -1], [3, 1, 2], costs) == (2.5, 0)
+
+
+def test_few_candidates_do_not_cost_false_alarms():
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(100, 1)), np.repeat([1, -1], 50)
+    tuned = TunedThresholdDetector(FirstColumn().fit(X), min_recall=0.8, cv="prefit")
+    exact = tuned.fit(X, y).best_threshold_
+    few = tuned.set_params(thresholds=4).fit(X, y).best_threshold_
+    assert np.sum(few > X) == np.sum(exact > X)
+
+
+def test_one_class_split_makes_five_folds_by_default():
+    assert OneClassSplit().get_n_splits() == 5

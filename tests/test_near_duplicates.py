@@ -232,6 +232,7 @@ def test_files_that_cannot_be_read_are_named_and_may_be_skipped(tmp_path):
         (7, TypeError, "got int"),
         (np.zeros((4, 64)), ValueError, r"shape \(4, 64\); expected \(n, h, w\)"),
         ([np.zeros((4, 64))], ValueError, r"images\[0\] has shape \(4, 64\)"),
+        ([np.zeros((7, 9))], ValueError, r"h, w >= 8"),
         ([np.zeros((9, 9, 3, 3))], ValueError, r"images\[0\] has shape"),
         ([PARTS[0], np.full((9, 9), np.nan)], ValueError, r"images\[1\] contains NaN"),
         ([PARTS[0], None], TypeError, r"images\[1\] must be an array or a path"),
@@ -258,3 +259,76 @@ def test_missing_dependency_names_the_extra(monkeypatch, missing):
     monkeypatch.setitem(sys.modules, missing, None)
     with pytest.raises(ImportError, match=r"sklearn-ncae\[duplicates\]"):
         leakage_report(PARTS[:1], PARTS[:1])
+
+
+def test_of_several_matches_the_most_similar_is_listed_and_an_identical_one_first():
+    near, far = warp(PARTS[1], turn(5)), warp(PARTS[1], turn(33) @ np.diag([1.06, 1.0]))
+    for train in ([near, PARTS[1], far], [far, near, PARTS[1]]):
+        table = leakage_report(train, [PARTS[1]], max_matches=None).table
+        assert table["identical"].tolist() == [True, False, False]
+        assert table["similarity"].is_monotonic_decreasing
+        report = leakage_report(train, [PARTS[1]])
+        assert report.table["identical"].tolist() == [True] and "1 identical" in repr(report)
+    nearest = leakage_report([far, near], [PARTS[1]]).table["train"].tolist()
+    every = leakage_report([far, near], [PARTS[1]], max_matches=None).table["train"].tolist()
+    assert nearest == [1] and every == [1, 0]
+
+
+def test_a_test_image_with_two_identical_copies_is_counted_once():
+    report = leakage_report([PARTS[0], PARTS[0]], [PARTS[0], PARTS[1]], max_matches=None)
+    assert "1 of 2 test images have a copy in train, 1 identical" in repr(report)
+
+
+def test_identical_images_of_one_value_are_as_similar_as_can_be():
+    blank = np.full((1, 16, 16), 7.0)
+    assert leakage_report(blank, blank).table["similarity"].tolist() == [1.0]
+
+
+def test_a_threshold_of_one_groups_identical_images():
+    images = [PARTS[0], PARTS[1], PARTS[0]]
+    assert near_duplicate_groups(images, threshold=1).tolist() == [0, 1, 0]
+
+
+def test_leakage_of_more_images_than_one_block():
+    others = [np.full((8, 8), value) for value in range(200)]
+    report = leakage_report([PARTS[0]], [*others, PARTS[0].T])
+    assert report.table["test"].tolist() == [200]
+    report = leakage_report([*others, PARTS[0]], [PARTS[0].T])
+    assert report.table["train"].tolist() == [200]
+
+
+def test_the_picture_goes_from_the_least_to_the_most_similar():
+    near, far = warp(PARTS[1], turn(5)), warp(PARTS[2], turn(33) @ np.diag([1.06, 1.0]))
+    report = leakage_report([PARTS[0], near, far], [PARTS[0], PARTS[1], PARTS[2]])
+    below = [ax.get_title().split("\n")[1] for ax in report.plot().axes if "\n" in ax.get_title()]
+    assert below == [*sorted(below[:-1]), "identical"]
+    matplotlib.pyplot.close("all")
+
+
+def test_a_chain_of_three_does_not_join_its_ends():
+    def mixed(share):
+        return ((1 - share) * TEXTURES[0] + share * TEXTURES[1]).astype(np.uint8)
+
+    chain = [mixed(0), mixed(0.5), mixed(1)]
+    # The middle is as similar to either end, 0.3, and the ends are not to each other.
+    groups = near_duplicate_groups([*chain, *TEXTURES[2:]], threshold=0.25)
+    assert groups[0] != groups[2] and groups[1] in groups[[0, 2]]
+
+
+def test_the_same_bytes_in_another_shape_are_no_copy():
+    noise = np.random.default_rng(0).integers(0, 256, (16, 64), dtype=np.uint8)
+    images = [noise, noise.reshape(32, 32), noise.view(np.int8)]
+    assert near_duplicate_groups(images, threshold=1).tolist() == [0, 1, 2]
+
+
+def test_files_with_a_palette_or_alpha_are_read_as_colours(tmp_path):
+    indexed = Image.fromarray(255 - PARTS[0], "P")
+    indexed.putpalette(np.repeat(np.arange(255, -1, -1), 3).astype(np.uint8).tobytes())
+    indexed.save(tmp_path / "palette.png")
+    see_through = Image.fromarray(PARTS[0]).convert("RGBA")
+    see_through.putalpha(Image.fromarray(PARTS[1]))
+    see_through.save(tmp_path / "alpha.png")
+    for name in ("palette.png", "alpha.png"):
+        np.testing.assert_array_equal(
+            read_pixels(tmp_path / name), np.stack([PARTS[0]] * 3, axis=-1)
+        )

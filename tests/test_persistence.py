@@ -4,6 +4,7 @@ import io
 import json
 import os
 import re
+import struct
 import subprocess
 import sys
 import zipfile
@@ -108,6 +109,12 @@ def test_tables_of_colour_images(tmp_path, eagerly):
     np.testing.assert_array_equal(loaded.score_samples(table), detector.score_samples(table))
     with pytest.raises(ValueError, match="feature names"):
         loaded.score_samples(table.add_prefix("x"))
+    with zipfile.ZipFile(tmp_path / "d.ncae") as archive:
+        place = attributes(json.loads(archive.read("model.json")))["feature_names_in_"]["names"]
+    fewer = npy(np.array(table.columns[1:], dtype=str))
+    rewrite(tmp_path / "d.ncae", members={f"arrays/{place}.npy": fewer})
+    with pytest.raises(ModelFileError, match="image_shape_ and feature_names_in_"):
+        persistence.load(tmp_path / "d.ncae")
 
 
 def test_scores_bitwise_the_same_in_a_fresh_process(detector, saved, labelled_images):
@@ -394,6 +401,7 @@ CONTRADICTIONS = {
     "a centre too few": ("default", "_center", lambda a: a[:-1]),
     "a reach too many": ("default", "_reach", lambda a: np.append(a, 1.0)),
     "a reach of zero": ("default", "_reach", lambda a: 0 * a),
+    "calibration scores of nan": ("texture", "calibration_scores_", lambda a: np.nan * a),
     "a deviation of zero": ("texture", "deviation", lambda a: 0 * a),
     "a deviation of another size": ("texture", "deviation", lambda a: a[:, :-1]),
     "components of another size": ("texture", "components", lambda a: a[..., :-1]),
@@ -408,7 +416,7 @@ def test_refuses_arrays_that_contradict_each_other(name, fitted, tmp_path):
     persistence.save(fitted[kind], path)
     with zipfile.ZipFile(path) as archive:
         values = attributes(json.loads(archive.read("model.json")))
-        if kind == "texture":
+        if attribute not in values:
             values = values["texture_"]["object"]["attributes"]
         member = f"arrays/{values[attribute]['array']}.npy"
         array = np.load(io.BytesIO(archive.read(member)))
@@ -481,6 +489,10 @@ HOSTILE_DOCUMENTS = {
         lambda d: attributes(d).update(_names=["defect_peak"]),
         "_names and training",
     ),
+    "image_shape of other images": (
+        lambda d: d["model"]["object"]["parameters"].update(image_shape={"tuple": [8, 32]}),
+        "contradicts itself in image_shape and image_shape_",
+    ),
     "other size": (
         lambda d: attributes(d).update(image_shape_={"tuple": [8, 32, 1]}),
         "contradicts itself in image_shape_",
@@ -522,6 +534,12 @@ HOSTILE_MEMBERS = {
     "directory too long": ({f"{i:0200}": b"" for i in range(5000)}, {}, "directory has"),
     "a pickle": ({"arrays/0.npy": b"cos\nsystem\n(S'true'\ntR."}, {}, "is not an array"),
     "objects": ({"arrays/0.npy": npy(np.array([{}]))}, {}, "has the type object"),
+    "columns first": (
+        {"arrays/0.npy": npy(np.ones((8, 2), np.float32, order="F"))},
+        {},
+        "another order than C",
+    ),
+    "no values": ({"arrays/0.npy": npy(np.ones((0, 2), np.float32))}, {}, "not an array of"),
     "a shape beyond the data": (
         {"arrays/0.npy": npy(np.zeros(10)).replace(b"(10,)", b"(9999999999,)")[:-6]},
         {},
@@ -551,6 +569,16 @@ def test_refuses_members(name, saved):
     with pytest.raises(ModelFileError, match=message):
         persistence.load(saved)
     assert os.listdir(saved.parent) == [saved.name]
+
+
+def test_refuses_members_that_begin_before_the_file(saved):
+    data = bytearray(saved.read_bytes())
+    (place,) = struct.unpack_from("<L", data, len(data) - 6)  # of the directory
+    struct.pack_into("<L", data, len(data) - 6, place + 1000)
+    saved.write_bytes(data)
+    for read in (persistence.load, persistence.info):
+        with pytest.raises(ModelFileError, match="damaged"):
+            read(saved)
 
 
 @pytest.mark.parametrize("data", [b"", b"PK", b"not a zip file" * 10, b"\x80\x04."])

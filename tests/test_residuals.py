@@ -267,3 +267,19 @@ def test_a_column_of_residuals():
         np.testing.assert_array_equal(ResidualStatistics().fit_transform(column), expected)
     with pytest.raises(ValueError, match=r"one size, got shapes \(3, 6\) and \(4, 6\)"):
         ResidualStatistics().fit([residuals[0], residuals[1, :3]])
+
+
+def test_the_last_block_may_have_fewer_images(monkeypatch):
+    residuals = np.random.default_rng(0).normal(size=(10, 4, 5))
+    expected = ResidualStatistics().transform(residuals)
+    monkeypatch.setattr("sklearn_ncae.residuals._BLOCK_VALUES", 60)  # 3 + 3 + 3 + 1 images
+    np.testing.assert_array_equal(ResidualStatistics().transform(residuals), expected)
+
+
+@pytest.mark.parametrize("value", [0.1, -3.7, 1e-20])
+def test_entropy_of_one_pixel_alone_is_exactly_zero(value):
+    residuals = np.zeros((1, 37, 41), np.float32)
+    residuals[0, 5, 6] = value
+    assert ResidualStatistics(["entropy", "normalized_entropy"]).transform(residuals).tolist() == [
+        [0, 0]
+    ]
