@@ -350,7 +350,8 @@ def bootstrap_confidence_interval(
     n_resamples : int, default=1000
         Number of resamples.
     confidence_level : float in (0, 1), default=0.95
-        Coverage of the interval.
+        Nominal coverage of the interval. With few defects, or figures near 1, it covers less: where
+        none of the resamples has a mistake, low and high are equal, and say nothing.
     random_state : int, RandomState instance or None, default=None
         Makes the resamples reproducible.
     pos_label : int, bool or str, default=None

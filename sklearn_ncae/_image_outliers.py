@@ -75,7 +75,10 @@ class ImageOutlierMixin(OutlierMixin, BaseEstimator):
 
     @property
     def false_alarm_rate_(self) -> float:
-        """What share of new good images `offset_` promises at most, also if it was changed."""
+        """What share of new good images `offset_` promises at most, also if it was changed.
+
+        On average over trainings: a single threshold may give more, or less.
+        """
         if not hasattr(self, "calibration_scores_"):
             raise AttributeError(
                 "false_alarm_rate_ needs scores of good images that were not trained on: fit with "

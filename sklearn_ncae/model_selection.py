@@ -27,7 +27,7 @@ from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import _num_samples, check_is_fitted
 
 from sklearn_ncae._all_or_nothing import all_or_nothing
-from sklearn_ncae._fitted_parts import fitted_offset
+from sklearn_ncae._fitted_parts import fitted_offset, groups_for
 from sklearn_ncae._hold_out import check_groups
 from sklearn_ncae._image_arrays import FEATURES, forget_features
 from sklearn_ncae._labels import check_detection_labels
@@ -281,9 +281,9 @@ class TunedThresholdDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
         y : array-like of shape (n,), default=None
             +1 for good, -1 for a defect (or see `pos_label`). None: all are good.
         **params : dict
-            ``groups``, what images of the same part have in common, goes to the splitter and
-            makes targets count parts; the rest goes to the detector's fit. Where metadata routing
-            is on, each as requested.
+            ``groups``, what images of the same part have in common, goes to the splitter, makes
+            targets count parts, and goes to a detector that takes groups; the rest goes to the
+            detector's fit. Where metadata routing is on, each as requested.
 
         Returns
         -------
@@ -410,6 +410,9 @@ class TunedThresholdDetector(OutlierMixin, MetaEstimatorMixin, BaseEstimator):
             fit_params = dict(params)
             groups = fit_params.pop("groups", None)
             split_params = {} if groups is None else {"groups": groups}
+            if groups is not None and not isinstance(self.cv, str):
+                # What the detector holds out by itself is to be of other parts, too.
+                fit_params = groups_for(self.detector, groups) | fit_params
 
         of_images = check_groups(split_params.get("groups", fit_params.get("groups")), labels.size)
         if isinstance(self.cv, str):

@@ -376,7 +376,7 @@ def test_options_of_score_reach_the_scoring(model, parts, tmp_path, monkeypatch)
 
 def test_tune_for_a_rate(model, parts, detector):
     text = ncae("tune", model, "--false-alarm-rate", "0.5").stdout
-    assert "threshold" in text and "At most 44.4 % of new good parts" in text
+    assert "threshold" in text and "On average, at most 44.4 % of new good parts" in text
     assert "judged by 8 good images" in text
     (parts / "good" / "99.png").write_text("no image")
     result = ncae("tune", model, parts / "good", "--false-alarm-rate", "0.1")
@@ -803,7 +803,7 @@ def test_info_score_and_tune_of_a_model_file(trained, tmp_path):
     assert "NCAEDetector" in ncae("info", model).stdout
     tuned = tmp_path / "tuned.ncae"
     text = ncae("tune", model, "--threshold", "1e6", "-o", tuned).stdout
-    assert "At most 100 %" in text and f"Saved as {tuned}" in text
+    assert "On average, at most 100 %" in text and f"Saved as {tuned}" in text
     rows = rows_of(ncae("score", tuned, folder / "test", code=1).stdout)
     assert {row["decision"] for row in rows} == {"defect"} and len(rows) == 20
     result = ncae("score", folder / "report.html", folder / "test", code=2)

@@ -374,6 +374,34 @@ def test_folds_made_here_hold_whole_groups(routed, cv, n_folds):
     assert not any(tested & trained for tested, trained in folds)
 
 
+@pytest.mark.parametrize("cv", [2, 0.5, GroupKFold(2)])
+def test_a_detector_that_takes_groups_gets_them(cv):
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(24), 2)
+    y = np.where(groups < 4, -1, 1)
+    images = rng.integers(90, 110, (48, 8, 8)).astype(np.uint8)
+    images[y == -1, :3] = 200
+    seen = []
+
+    class Recording(TextureDetector):
+        def fit(self, X, y=None, groups=None):
+            seen.append((len(X), groups))
+            return super().fit(X, y, groups)
+
+    recording = Recording(contamination=0.1)
+    for detector in (recording, make_pipeline(FunctionTransformer(), recording)):
+        seen.clear()
+        TunedThresholdDetector(detector, cv=cv).fit(images, y, groups=groups)
+        assert seen[-1][0] == 40 and set(seen[-1][1]) == set(range(4, 24))
+        for n, of_fold in seen:
+            assert len(of_fold) == n and not set(of_fold) & set(range(4))
+    # A detector that takes none gets none, and one that is fitted already is not fitted again.
+    rows = images.reshape(48, -1)
+    TunedThresholdDetector(FOREST, cv=cv).fit(rows, y, groups=groups)
+    fitted = clone(recording).fit(images[8:])
+    TunedThresholdDetector(fitted, cv="prefit").fit(images, y, groups=groups)
+
+
 def test_a_promise_counts_groups_in_the_place_of_images():
     X = np.random.default_rng(0).normal(size=(48, 1))
     groups = np.repeat(np.arange(12), 4)

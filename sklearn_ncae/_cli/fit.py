@@ -167,7 +167,7 @@ def fit(
         f"trained on {n_of(n_parts - n_held_out, part)} in {_duration(seconds)}, "
         f"{n_held_out} held out for"
     )
-    click.echo(_summary(detector, output, learned, "At most"))
+    click.echo(_summary(detector, output, learned, "On average, at most"))
 
 
 def _summary(detector: Any, model: str, learned: str, how_many: str) -> str:

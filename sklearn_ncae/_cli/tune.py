@@ -108,7 +108,9 @@ def tune(
     if hasattr(detector, "calibration_scores_"):
         by_others = bool(paths) and not by_cost
         # In cross-validation, each score is of another detector than the one that is used.
-        how_many = "At most" if by_others or hasattr(detector, "reconstructor_") else "About"
+        how_many = (
+            "On average, at most" if by_others or hasattr(detector, "reconstructor_") else "About"
+        )
         click.echo(
             f"{how_many} {100 * detector.false_alarm_rate_:.3g} % of new good parts will be called "
             f"defective, judged by {n_of(len(detector.calibration_scores_), 'good image')}"
