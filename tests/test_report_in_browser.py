@@ -126,7 +126,7 @@ def names_of(page):
 def choose(page, element_id, value):
     page.execute_script(
         "const e = document.getElementById(arguments[0]); e.value = arguments[1];"
-        "e.dispatchEvent(new Event('input', {bubbles: true}))",
+        "for (const kind of ['input', 'change']) e.dispatchEvent(new Event(kind, {bubbles: true}))",
         element_id,
         value,
     )
