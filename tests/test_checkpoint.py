@@ -117,6 +117,28 @@ def test_a_training_of_no_seed_goes_on(good_images, tmp_path, eagerly, optimizer
     assert seen == [2, 3]
 
 
+def test_a_checkpoint_that_cannot_be_written_leaves_the_last(
+    good_images, tmp_path, monkeypatch, eagerly
+):
+    path, savez = tmp_path / "training.npz", np.savez
+
+    def fill_the_disk(file, **arrays):
+        if path.exists():
+            file.write(b"half of it")
+            raise OSError(28, "No space left on device")
+        savez(file, **arrays)
+
+    reconstructor = NCAEReconstructor(checkpoint_path=path, **TINY)
+    with eagerly():
+        with monkeypatch.context() as patched, pytest.raises(OSError, match="No space left"):
+            patched.setattr(np, "savez", fill_the_disk)
+            reconstructor.fit(good_images)
+        seen = []
+        seer = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: seen.append(epoch))
+        reconstructor.set_params(callbacks=[seer]).fit(good_images)
+    assert seen == [1, 2, 3]
+
+
 def test_what_could_not_be_resumed_is_refused_at_once(good_images, tmp_path):
     path = tmp_path / "training.npz"
     with pytest.raises(ValueError, match="checkpoint_path needs an integer random_state"):

@@ -32,7 +32,13 @@ from sklearn.model_selection import (
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from sklearn_ncae import NCAEDetector, NCAEReconstructor, ResidualDetector, ResidualStatistics
+from sklearn_ncae import (
+    NCAEDetector,
+    NCAEReconstructor,
+    ResidualDetector,
+    ResidualStatistics,
+    persistence,
+)
 from sklearn_ncae.baselines import MeanBrightnessDetector, PCAReconstructor
 from sklearn_ncae.images import read_image
 from sklearn_ncae.model_selection import OneClassSplit, TunedThresholdDetector
@@ -208,6 +214,21 @@ def test_two_sided_statistics_find_defects_either_way():
     assert (detector.predict(np.concatenate([bright, dark])) == -1).all()
 
 
+TWO_SIDED = ["mean", "kurtosis", "skewness", "min", "sum", "entropy", "normalized_entropy"]
+
+
+@pytest.mark.parametrize("name", STATISTICS)
+def test_only_two_sided_statistics_are_abnormal_where_they_are_small(good_images, name):
+    detector = ResidualDetector(PCAReconstructor(2), statistic=name, contamination=0.1)
+    scores = detector.fit(good_images).score_samples(good_images)
+    values = detector.residual_statistics(good_images)[:, list(STATISTICS).index(name)]
+    smallest = np.argmin(values)
+    if name in TWO_SIDED:
+        np.testing.assert_allclose(scores, -np.abs(values - np.median(values)), rtol=1e-3)
+    else:
+        assert scores[smallest] == scores.max()
+
+
 def test_joint_score_is_a_smooth_maximum(good_images):
     def scores(statistic):
         detector = ResidualDetector(PCAReconstructor(5), statistic=statistic, random_state=0)
@@ -233,6 +254,9 @@ def test_more_of_the_defect_peak_is_usual_where_parts_lie_alike(
         of_training = np.quantile(peaks, 0.95) - np.median(peaks)
         usual = detector._reach[detector._names.index("defect_peak")]
         assert least * (1 - 1e-6) <= usual / of_training <= most * (1 + 1e-6)
+        # Without texture nothing says whether parts lie alike: they are taken to.
+        alone = clone(detector).set_params(statistic=["defect_peak", "mse"]).fit(X)
+        assert alone._reach[0] == pytest.approx(2.5 * of_training)
 
 
 def test_joint_score_of_many_images_knows_a_thousand_of_them():
@@ -458,6 +482,11 @@ def test_a_new_fit_forgets_the_threshold_of_the_last(good_images):
 def test_a_fitted_detector_has_the_maps_that_it_was_fitted_for(good_images):
     detector = NCAEDetector(training="reconstruct", contamination=0.1, **TINY).fit(good_images)
     assert not hasattr(detector.set_params(training="repair"), "defect_map")
+    detector = NCAEDetector(contamination=0.1, **TINY).fit(good_images)
+    expected = detector.anomaly_map(good_images[:2])
+    detector.set_params(training="reconstruct", statistic="mse")
+    assert hasattr(detector, "defect_map") and hasattr(detector, "texture_map")
+    np.testing.assert_array_equal(detector.anomaly_map(good_images[:2]), expected)
 
 
 def test_warm_start_warns_of_images_held_out_too_late(good_images, eagerly):
@@ -527,7 +556,8 @@ def test_what_is_held_out_teaches_nothing(good_images, eagerly):
         held_out = np.isin(-first.score_samples(good_images), -first.calibration_scores_)
         others = good_images.copy()
         others[held_out] = others[held_out][:, ::-1, ::-1]
-        others[np.flatnonzero(held_out)[0], 0, 0] = 255  # brighter than all the others
+        # Brighter than all the others; a lone pixel would be taken for a hot one.
+        others[np.flatnonzero(held_out)[0], 0, :2] = 255
         again = clone(first).fit(others)
         seeded = clone(first).set_params(random_state=1, contamination=0.1).fit(good_images)
         same = clone(first).set_params(contamination=0.1).fit(good_images)
@@ -609,6 +639,10 @@ def test_groups_reach_a_reconstructor_that_takes_them(good_images, eagerly):
         )
         detector = ResidualDetector(stopping, contamination=0.1).fit(good_images, groups=groups)
         assert detector.reconstructor_.n_samples_fit_ == 32
+        # Two of ten are held out for the threshold, one of eight to see when to stop.
+        detector = ResidualDetector(stopping, false_alarm_rate=0.4, random_state=0)
+        detector.fit(good_images, groups=groups)
+        assert detector.reconstructor_.n_samples_fit_ == 28
 
 
 def test_groups_pass_through_a_pipeline(good_images):
@@ -649,6 +683,38 @@ def test_warm_start_warns_where_the_images_or_groups_are_others(good_images, eag
         for _ in range(2):
             with pytest.warns(UserWarning, match="the same images and groups again"):
                 detector.fit(good_images, groups=groups)
+        detector.set_params(contamination=0.1).fit(good_images[::-1])  # holds nothing out
+
+
+def test_a_new_fit_forgets_the_texture_of_the_last(good_images, eagerly, tmp_path):
+    with eagerly():
+        detector = NCAEDetector(contamination=0.1, **TINY).fit(good_images)
+        detector.set_params(statistic="defect_peak").fit(good_images)
+    persistence.save(detector, tmp_path / "part.ncae")
+    np.testing.assert_array_equal(
+        persistence.load(tmp_path / "part.ncae").score_samples(good_images),
+        detector.score_samples(good_images),
+    )
+
+
+@pytest.mark.parametrize("n_channels", [1, 3])
+def test_channels_first_are_refused_and_flat_images_are_not(n_channels):
+    images = np.random.default_rng(0).normal(size=(30, n_channels, 20, 20))
+    detector = ResidualDetector(PCAReconstructor(2), contamination=0.1)
+    with pytest.raises(ValueError, match="looks like channels first"):
+        detector.fit(images)
+    flat = images[..., :3]  # as high as there could be channels
+    assert detector.fit(flat).image_shape_ == (n_channels, 20, 3)
+
+
+def test_one_row_of_a_table_is_no_single_image():
+    rows = np.random.default_rng(0).normal(size=(30, 20))
+    detector = ResidualDetector(PCAReconstructor(2), contamination=0.1).fit(rows)
+    np.testing.assert_allclose(detector.score_samples(rows[:1]), detector.score_samples(rows)[:1])
+    with pytest.raises(ValueError, match="is one image: give image"):
+        ResidualDetector(PCAReconstructor(2), contamination=0.1).fit(
+            rows.reshape(30, 4, 5)
+        ).score_samples(rows[0].reshape(4, 5))
 
 
 def test_warm_start_goes_on(good_images, eagerly):
@@ -708,6 +774,26 @@ def test_any_reconstructor(labelled_images):
     rows = X.reshape(len(X), -1)
     flat = clone(detector).set_params(image_shape=(16, 16)).fit(rows[y == 1])
     np.testing.assert_allclose(flat.score_samples(rows), detector.score_samples(X))
+
+
+class OfOneLayout(PCAReconstructor):
+    """Takes nothing but what it was fitted to."""
+
+    def fit(self, X, y=None):
+        self.layout_ = X.shape[1:]
+        return super().fit(X)
+
+    def predict(self, X):
+        assert X.shape[1:] == self.layout_
+        return super().predict(X)
+
+
+@pytest.mark.parametrize("layout", [(256,), (16, 16), (16, 16, 1)])
+def test_a_reconstructor_is_given_images_as_they_came(good_images, layout):
+    images = good_images.reshape(-1, *layout)
+    detector = ResidualDetector(OfOneLayout(2), false_alarm_rate=0.2).fit(images)
+    assert detector.reconstructor_.layout_ == layout
+    assert detector.reconstruct(images).shape == images.shape
 
 
 class WrongShape(PCAReconstructor):

@@ -631,3 +631,13 @@ def test_watching_waits_anew_for_a_file_that_grows_within_a_tick_of_the_clock(tm
         os.utime(path, ns=(10**18, 10**18))
         found.append(len(next(watch)))
     assert found == [0, 0, 0, 1]
+
+
+def test_a_file_of_unknown_black_and_white_never_loses_the_others(detector, folder):
+    Image.new("F", (16, 16)).save(folder / "good" / "02.tif")
+    files = find_image_files([folder])
+    scored = list(score_images(detector, files))
+    assert [one.name for one in scored if one.decision == "error"] == [
+        str(folder / "good" / "02.tif")
+    ]
+    assert len(scored) == 9 and any("32-bit pixels" in one.error for one in scored)

@@ -253,6 +253,7 @@ def test_the_number_type_of_8_bit_pixels_does_not_matter(dtype, labelled_images)
         np.testing.assert_array_equal(np.asarray(picture), image)
     assert full_scale(np.array([0.0, 1.0])) == (0, 1) and full_scale(np.zeros(2)) == (0, 1)
     assert full_scale(np.array([-2.0, 3.0])) == (-2, 3)
+    assert full_scale(np.uint16([7, 200])) == (0, 65535) and full_scale(np.uint8([1])) == (0, 255)
     assert full_scale(np.array([np.nan, 0.5])) == full_scale(np.array([np.nan])) == (0, 1)
     assert full_scale(np.array([7e4, 7e4])) == (7e4, 7e4 + 1)
 
@@ -265,3 +266,10 @@ def test_maps_share_a_scale_on_which_most_are_quiet():
     low, high = common_scale(maps)
     assert 0.2 < low < 0.25 and high == 0.5
     assert map_levels(maps[0], low, high).getextrema() == (0, 15)
+
+
+def test_an_error_names_the_file_that_was_asked_for(tmp_path):
+    path = tmp_path / "report.html"
+    with pytest.raises(OSError, match="No space") as caught, replacing(path) as temporary:
+        raise OSError(28, "No space left on device", str(temporary))
+    assert caught.value.filename == str(path)

@@ -68,6 +68,20 @@ def test_chunks_score_as_the_whole(detector, images, method, chunk_size):
     assert actual.dtype == expected.dtype
 
 
+def test_chunks_of_few_rows_of_many_images():
+    images = np.arange(10).reshape(10, 1, 1)
+    parts = [part.ravel().tolist() for part in chunks(images, np.array([1, 3, 8]), n_pixels=2)]
+    assert parts == [[1, 3], [8]]
+    parts = [part.ravel().tolist() for part in chunks(images, None, n_pixels=4)]
+    assert parts == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_pipeline_of_one_step_scores_as_that(detector, images, method):
+    actual = score_in_chunks(make_pipeline(detector), images, method=method, chunk_size=16)
+    np.testing.assert_allclose(actual, getattr(detector, method)(images), rtol=1e-6)
+
+
 def test_paths_are_read_ahead(detector, images, paths):
     read, scored = [threading.Event() for _ in range(3)], []
 

@@ -439,6 +439,11 @@ def masks_and_maps(draw):
 
 
 class TestLocalisation:
+    @pytest.mark.parametrize("score", [pixel_roc_auc_score, aupro_score])
+    def test_float64_maps_keep_their_precision(self, score):
+        maps = np.array([[[1.0, 1 + 1e-12, 1.0, 1.0]]])
+        assert score([[[0, 1, 0, 0]]], maps) == pytest.approx(1)
+
     @settings(deadline=None, max_examples=60)
     @given(masks_and_maps(), st.sampled_from([0.05, 0.3, 0.5, 1.0]))
     def test_aupro_agrees_with_the_definition(self, data, max_fpr):

@@ -639,6 +639,10 @@ def test_no_objective_uses_f1_or_the_default_false_alarm_rate(parts):
     with pytest.warns(UserWarning, match="12 good images cannot promise the default rate"):
         few = TunedThresholdDetector(FOREST, cv=3).fit(good[:12])
     assert few.best_score_ is None
+    X = np.arange(12.0)[:, np.newaxis]
+    with pytest.warns(UserWarning, match=r"smallest rate they can promise"):
+        few = TunedThresholdDetector(FirstColumn().fit(X), cv="prefit").fit(X)
+    assert few.best_threshold_ == 0  # none of these is called a defect
 
 
 @pytest.mark.parametrize(

@@ -332,3 +332,8 @@ def test_files_with_a_palette_or_alpha_are_read_as_colours(tmp_path):
         np.testing.assert_array_equal(
             read_pixels(tmp_path / name), np.stack([PARTS[0]] * 3, axis=-1)
         )
+
+
+def test_a_threshold_near_one_keeps_copies_in_another_light():
+    images = [PARTS[0], PARTS[0] // 2 + 40, PARTS[1]]
+    assert near_duplicate_groups(images, threshold=0.98).tolist() == [0, 0, 1]

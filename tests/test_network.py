@@ -62,6 +62,61 @@ def test_exposure_differs_at_random(unlike_images):
     assert np.unique(targets[..., 0].std(axis=(1, 2)).round(4)).size == 8
 
 
+def test_contrast_is_as_often_less_as_it_is_more():
+    rng = np.random.default_rng(0)
+    images = rng.normal(size=(1, 16, 16, 1)).astype(np.float32)
+    _, targets = repair_batches(images[[0] * 200], crop=(16, 16))[0]
+    contrasts = np.log(targets[..., 0].std(axis=(1, 2)))
+    assert np.ptp(contrasts) <= 0.7
+    assert abs(np.median(contrasts) - (contrasts.max() + contrasts.min()) / 2) < 0.1
+
+
+def test_the_rows_of_the_caller_stay_in_order(unlike_images):
+    rows, scale = np.arange(4), PixelScale.of(unlike_images, per_image=False)
+    for _ in range(5):
+        TrainingBatches(unlike_images, rows, scale, 4, np.random.RandomState(1)).on_epoch_end()
+    np.testing.assert_array_equal(rows, np.arange(4))
+
+
+def batches_of_three(images, random_state):
+    scale = PixelScale.of(images, per_image=True)
+    settings = {"draw": draw_nothing, "crop": (8, 8), "block_size": 1}
+    return RepairBatches(images, np.arange(len(images)), scale, 3, random_state, **settings)
+
+
+def test_the_last_batch_of_a_training_is_filled_up(unlike_images):
+    batches = batches_of_three(unlike_images, np.random.RandomState(0))
+    assert [len(batches[index][0]) for index in range(len(batches))] == [3, 3]
+    batches = batches_of_three(unlike_images, None)  # each counts once to see when to stop
+    assert [len(batches[index][0]) for index in range(len(batches))] == [3, 1]
+
+
+def test_what_tells_when_to_stop_is_the_same_in_every_epoch(unlike_images):
+    batches = batches_of_three(unlike_images, None)
+    before = [batches[index] for index in range(len(batches))]
+    batches.on_epoch_end()
+    for index, (inputs, targets) in enumerate(before):
+        np.testing.assert_array_equal(batches[index][0], inputs)
+        np.testing.assert_array_equal(batches[index][1], targets)
+
+
+def test_a_hot_pixel_is_cut_off_in_training_as_in_scoring():
+    rng = np.random.default_rng(0)
+    images = rng.integers(900, 1100, (4, 16, 16, 1)).astype(np.uint16)
+    images[1, 3, 4] = 65535
+    scale = PixelScale.of(images, per_image=True)
+    scored, _, _ = scale.to_network(images)
+    _, targets = repair_batches(images, crop=(16, 16))[0]
+    # But for the random exposure.
+    assert targets[1, ..., 0].max() < 2 * scored[1].max()
+
+
+def test_networks_built_without_a_random_state_are_alike():
+    first, second = (build_network((8, 8, 1), filters=(4,)).get_weights() for _ in range(2))
+    for one, other in zip(first, second, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 def test_crops_are_flipped_either_way():
     image = np.arange(12 * 12, dtype=np.float32).reshape(1, 12, 12, 1)
     directions = set()

@@ -168,7 +168,15 @@ def test_info(detector, saved):
     assert summary["offset"] == detector.offset_
     assert summary["left_out"] == []
     assert summary["versions"]["keras"] == keras.__version__
+    assert summary["n_calibration"] is None  # its threshold is that of a contamination
     assert json.dumps(summary)
+
+
+def test_info_says_what_the_held_out_images_promise(fitted, tmp_path):
+    persistence.save(fitted["default"], tmp_path / "d.ncae")
+    summary = persistence.info(tmp_path / "d.ncae")
+    assert summary["n_calibration"] == 8
+    assert summary["false_alarm_rate"] == 1 / 9  # the detector was told 0.2
 
 
 @pytest.mark.parametrize("response_method", ["score_samples", "decision_function"])
@@ -492,6 +500,10 @@ HOSTILE_DOCUMENTS = {
     "image_shape of other images": (
         lambda d: d["model"]["object"]["parameters"].update(image_shape={"tuple": [8, 32]}),
         "contradicts itself in image_shape and image_shape_",
+    ),
+    "another number of features": (
+        lambda d: attributes(d).update(n_features_in_=255),
+        "contradicts itself in image_shape_ and n_features_in_",
     ),
     "other size": (
         lambda d: attributes(d).update(image_shape_={"tuple": [8, 32, 1]}),

@@ -142,6 +142,9 @@ def test_no_defect_map_without_repair(good_images, eagerly):
         reconstructor = NCAEReconstructor(training="reconstruct", **TINY).fit(good_images)
         with pytest.raises(AttributeError, match="no defect_map after training='reconstruct'"):
             reconstructor.defect_map(good_images)
+        reconstructor.set_params(training="repair")  # for the next fit
+        with pytest.raises(AttributeError, match="no defect_map after training='reconstruct'"):
+            reconstructor.defect_map(good_images)
 
 
 def test_epochs_auto(monkeypatch, good_images, eagerly):

@@ -198,6 +198,7 @@ def test_unknown_statistics(statistics):
         (np.zeros((0, 3, 3)), "minimum of 1 is required"),
         (np.full((1, 2, 2), np.nan), "NaN"),
         ([["a", "b"]], "Convert your data"),
+        (np.full((1, 2, 2), -1e101), r"at most 1e\+100, got 1e\+101"),
     ],
 )
 def test_wrong_residuals(residuals, message):

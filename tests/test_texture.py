@@ -11,6 +11,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedKFold, cross_val_score
 
+from sklearn_ncae._image_arrays import usual_range
 from sklearn_ncae._pixel_scale import PixelScale
 from sklearn_ncae.datasets import make_castings
 from sklearn_ncae.model_selection import OneClassSplit
@@ -20,6 +21,7 @@ from sklearn_ncae.texture import (
     describe_texture,
     description_shape,
     held_out_peaks,
+    interpolations,
     representative_rows,
 )
 
@@ -154,6 +156,40 @@ def test_cells_show_what_the_usual_combinations_leave_over():
         left = standardised - np.tensordot(code, model.components, 1)
         np.testing.assert_allclose(shown, cells_plainly(left), rtol=1e-6)
         np.testing.assert_allclose(peak, np.sort(shown.ravel())[-5:].mean())
+
+
+def test_brightness_is_counted_from_0_or_from_the_darkest_of_negative_values():
+    assert PixelScale(20, 200, per_image=True).black == 0
+    assert PixelScale(-5, 200, per_image=True).black == -5
+
+
+@pytest.mark.parametrize("n_channels", [1, 3])
+def test_brightness_of_each_channel_is_unusual_either_way(n_channels):
+    rng = np.random.default_rng(0)
+    model = TextureModel.of(rng.normal(size=(200, 13 * n_channels, 4, 4)))
+    for part in range(13 * n_channels):
+        changes = np.zeros((2, 13 * n_channels, 4, 4))
+        changes[:, part, 1, 2] = 500, -500
+        above, below = model.peaks(model.mean + changes)
+        factor = 1.0 if part < n_channels else 0.7  # contrasts: rougher counts more
+        assert below == pytest.approx(factor * above, rel=0.02)
+
+
+def test_the_peak_of_few_cells_is_the_largest():
+    descriptions = np.random.default_rng(0).normal(size=(20, 13, 4, 4))
+    model = TextureModel.of(descriptions)
+    np.testing.assert_array_equal(
+        model.peaks(descriptions), model.cells(descriptions).max(axis=(1, 2))
+    )
+
+
+@pytest.mark.parametrize("shape", [(64, 64, 1), (300, 256, 1), (32, 96, 3)])
+def test_a_map_lies_as_the_image_does(shape):
+    """Where cells and blocks divide the image, what is mirrored has the mirrored map."""
+    for weights in interpolations(shape):
+        np.testing.assert_allclose(weights.sum(axis=1), 1)
+        if len(weights) % weights.shape[1] == 0:
+            np.testing.assert_allclose(weights[::-1, ::-1], weights, atol=1e-12)
 
 
 @pytest.mark.parametrize("n", [5, 100])
@@ -329,6 +365,17 @@ def test_faulty_pixels_of_16_bits_do_not_hide_the_texture(castings, faulty):
     assert found > expected - (0.03 if faulty == "all images" else 0.02)
 
 
+def test_the_usual_range_is_that_of_the_named_images_and_alike_for_dark_and_bright():
+    images = np.random.default_rng(0).uniform(90, 110, (12, 64, 64, 1))
+    images[[2, 7], 10, 10:12] = 9000  # a glare
+    images[4, 20, 20:22] = -9000
+    rows = np.array([1, 5, 7, 8, 4])
+    low, high = usual_range(images, rows)
+    assert (low, high) == usual_range(images[rows])
+    assert 80 < low < high < 120
+    assert usual_range(-images, rows) == (-high, -low)
+
+
 def test_what_is_bright_in_most_images_or_over_an_area_is_no_fault(castings):
     good = castings.images[castings.target == 1][:60, ..., np.newaxis].astype(np.uint16)
     lamps = good.copy()
@@ -455,6 +502,7 @@ def test_images_of_another_unit_are_warned_of(castings):
     hot = castings.images.astype(np.uint16)
     hot[:, 3, 3] = 65535
     detector.predict(hot)  # a faulty pixel is no unit
+    detector.predict(np.zeros((3, 64, 64), np.uint8))  # nor is a lamp that is off
     with pytest.warns(UserWarning, match="have values from 0.* in another unit") as caught:
         detector.score_samples(castings.images[:3] / 255)
     assert caught[0].filename == __file__

@@ -220,3 +220,20 @@ def test_what_is_no_number_is_refused(images, dtype):
     with pytest.raises((TypeError, ValueError)):
         reconstructor.predict(X.astype(dtype))
     np.testing.assert_array_equal(reconstructor.predict(X.astype(object)), reconstructor.predict(X))
+
+
+def test_training_is_silent_unless_told_otherwise(images, capsys, eagerly):
+    X, _ = images
+    with eagerly():
+        make_reconstructor().fit(X).predict(X)
+        assert capsys.readouterr().out == ""
+        make_reconstructor(verbose=1).fit(X)
+    assert "Epoch 1/2" in capsys.readouterr().out
+
+
+def test_what_fit_is_told_reaches_the_training(images, eagerly):
+    X, _ = images
+    with eagerly():
+        reconstructor = make_reconstructor().fit(X, epochs=3)
+    assert len(reconstructor.history_["loss"]) == 3
+    assert reconstructor.n_features_in_ == 16 * 16
