@@ -21,6 +21,7 @@ from sklearn_ncae._image_arrays import (
     check_fitted_shape,
     check_rank,
     check_values,
+    forget_features,
     refuse_channels_first,
     refuse_single,
     with_channels,
@@ -113,7 +114,7 @@ def check_image_stack(
         if reset:
             if image_shape is None:
                 refuse_channels_first(images.shape, name)
-            estimator.__dict__.pop("feature_names_in_", None)  # of a fit to a table
+            forget_features(estimator)
     check_values(images, name)
     images = with_squares(images)
     images = images.reshape(len(images), *with_channels(images.shape[1:]))

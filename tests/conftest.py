@@ -1,7 +1,9 @@
+import importlib.util
 import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from types import ModuleType
 
 # Before anything imports TensorFlow or matplotlib: no start-up notes, no window.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -29,6 +31,21 @@ def ncae_data() -> Path:
     if not folder:
         pytest.skip("NCAE_DATA is unset: it names the folder of real images for this test")
     return Path(folder)
+
+
+@pytest.fixture
+def load_benchmark(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
+    """``load_benchmark("detection")`` imports ``benchmarks/detection.py`` anew."""
+
+    def load(name: str) -> ModuleType:
+        script = Path(__file__).parents[1] / "benchmarks" / f"{name}.py"
+        monkeypatch.syspath_prepend(str(script.parent))
+        spec = importlib.util.spec_from_file_location(f"benchmark_{name}", script)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    return load
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,5 @@
 import csv
-import importlib.util
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,17 +7,12 @@ from PIL import Image
 
 pytestmark = pytest.mark.usefixtures("eager_tensorflow")
 
-SCRIPT = Path(__file__).parents[1] / "benchmarks" / "detection.py"
 QUICK = ["brightness", "brightness_dark", "ocsvm", "pca_max"]
 
 
 @pytest.fixture
-def benchmark(monkeypatch):
-    monkeypatch.syspath_prepend(str(SCRIPT.parent))
-    spec = importlib.util.spec_from_file_location("benchmark_detection", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def benchmark(load_benchmark):
+    return load_benchmark("detection")
 
 
 @pytest.fixture
